@@ -1,0 +1,9 @@
+# One interface target carries the flags that every target of ours is built with.
+add_library(rtlynx_warnings INTERFACE)
+target_compile_options(rtlynx_warnings INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wconversion -Wno-sign-conversion -Werror>)
+if(RTLYNX_SANITIZE)
+  target_compile_options(rtlynx_warnings INTERFACE
+    -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS)
+  target_link_options(rtlynx_warnings INTERFACE -fsanitize=address,undefined)
+endif()
