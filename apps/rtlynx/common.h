@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "linear/linear.h"
+#include "pipeline/flux_pipeline.h"
+#include "verbs.h"
+
+namespace rtlynx::cli {
+
+/// How a verb runs the transformer's linears.
+struct SparseOptions {
+  std::string mode = "dense";
+  std::string plan = "auto";
+  std::string adapter;
+};
+
+/// Adds --mode, --adapter and --plan (with --require-sparse as a short form of --plan require).
+void add_sparse_options(CLI::App& verb, SparseOptions& options);
+
+/// Sets the number of threads and resolves device and dtype. Throws Error(kUnsupported) for a GPU that is not there.
+Placement prepare(const CommonOptions& options);
+
+/// Loads the model and puts its linears into the mode; says on standard error what it did when verbose.
+std::unique_ptr<pipeline::FluxPipeline> load_pipeline(const std::string& model, const CommonOptions& common,
+                                                      const SparseOptions& sparse);
+
+/// The adapter given, or `rtlynx-r*-*.safetensors` beside the model's folders when there is exactly one.
+std::filesystem::path find_adapter(const std::string& model, const std::string& adapter);
+
+LinearMode parse_mode(const std::string& text);
+PlanPolicy parse_plan(const std::string& text);
+
+/// The greatest resident memory of this process so far, in bytes.
+int64_t peak_memory_bytes();
+
+}  // namespace rtlynx::cli

@@ -1,0 +1,63 @@
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+
+#include <exception>
+#include <new>
+#include <string>
+
+#include "rtlynx/status.h"
+#include "verbs.h"
+
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kWrongUse = 2;
+
+int report(const rtlynx::Error& error) {
+  fmt::print(stderr, "rtlynx: {}\n", error.what());
+  const bool is_wrong_use =
+      error.code() == rtlynx::ErrorCode::kInvalidArgument || error.code() == rtlynx::ErrorCode::kBadPrompt;
+  return is_wrong_use ? kWrongUse : kFailed;
+}
+
+/// libtorch's messages span many lines with a stack; the first line says what was wrong.
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+int run(int argc, char** argv) {
+  CLI::App app{
+      "RT-Lynx: diffusion transformers on linears whose activations are pruned 2:4 on the fly.\n\n"
+      "  rtlynx generate -m models/mini-flux -p \"a fox above a red apple on a striped blue background\" -o fox.png\n"
+      "  rtlynx inspect models/mini-flux\n",
+      "rtlynx"};
+  app.set_version_flag("--version", RTLYNX_VERSION);
+  app.require_subcommand(1);
+  rtlynx::cli::add_generate(app);
+  rtlynx::cli::add_calibrate(app);
+  rtlynx::cli::add_evaluate(app);
+  rtlynx::cli::add_inspect(app);
+  rtlynx::cli::add_bench(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kWrongUse;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const rtlynx::Error& error) {
+    return report(error);
+  } catch (const c10::OutOfMemoryError& error) {
+    return report(rtlynx::Error(rtlynx::ErrorCode::kOutOfMemory, first_line(error.what_without_backtrace())));
+  } catch (const c10::Error& error) {
+    return report(rtlynx::Error(rtlynx::ErrorCode::kInternal, first_line(error.what_without_backtrace())));
+  } catch (const std::bad_alloc&) {
+    return report(rtlynx::Error(rtlynx::ErrorCode::kOutOfMemory, "the machine refused more memory"));
+  } catch (const std::exception& error) {
+    return report(rtlynx::Error(rtlynx::ErrorCode::kInternal, first_line(error.what())));
+  }
+}
