@@ -4,8 +4,8 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
+#include <string_view>
 
 namespace rtlynx {
 
@@ -14,11 +14,22 @@ class Weights;
 /// The paper's ablation, for one linear. kSaNcLora needs an adapter's L_A, L_B.
 enum class LinearMode { kDense, kSa, kSaNc, kSaNcLora };
 
+/// "dense", "sa", "sa-nc", "sa-nc-lora".
+std::string_view linear_mode_name(LinearMode mode);
+/// The reverse; throws Error(kInvalidArgument) listing the names.
+LinearMode linear_mode_from_name(std::string_view name);
+
 /// Whether the plan may choose dense where sparse does not pay on this machine.
 enum class PlanPolicy {
   kAuto,     ///< sparse where measured rules say that it pays, else dense
   kSparse,   ///< always sparse (studies of quality; the same pictures on every machine)
   kRequire,  ///< sparse, and Error(kUnsupported) where the rules say that it does not pay
+};
+
+/// What a linear would do for m tokens, and why, in one sentence.
+struct LinearDecision {
+  bool sparse = false;
+  std::string why;
 };
 
 /// One linear of a transformer block: y = x W^T + b, or its 2:4 activation-sparse form. `name` is the checkpoint's
@@ -31,7 +42,8 @@ class Linear {
   Linear(Linear&&) noexcept;
   Linear& operator=(Linear&&) noexcept;
 
-  /// x [..., k] in the weight's dtype and device; returns [..., n]. Deterministic.
+  /// x [..., k] in the weight's dtype and device; returns [..., n]. Deterministic. One call at a time per object.
+  /// The first sparse call on a CPU packs the weight for the kernels: memory of one more copy, until the mode is dense.
   at::Tensor operator()(const at::Tensor& x) const;
 
   const std::string& name() const;
@@ -43,7 +55,9 @@ class Linear {
 
   void set_mode(LinearMode mode, PlanPolicy policy);
   LinearMode mode() const;
-  /// lora_a [k, r], lora_b [r, n]; undefined tensors remove the branch.
+  /// The plan's verdict for m tokens under the mode and policy that are set.
+  LinearDecision decide(int64_t m) const;
+  /// lora_a [k, r], lora_b [r, n], kept in the weight's dtype and device; undefined tensors remove the branch.
   void set_lora(at::Tensor lora_a, at::Tensor lora_b);
   /// Replaces the weight, for comparisons such as 2:4 weights (same shape, dtype and device).
   void set_weight(at::Tensor weight);

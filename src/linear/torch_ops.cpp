@@ -1,0 +1,68 @@
+// Registers torch.ops.rtlynx.prune and torch.ops.rtlynx.linear. This file makes one loadable library:
+// torch.ops.load_library("librtlynx_torch_ops.so"). Inference only: no autograd formula is registered.
+
+#include <ATen/ATen.h>
+#include <torch/library.h>
+
+#include <string>
+
+#include "linear/sparse_ops.h"
+#include "rtlynx/status.h"
+
+namespace rtlynx {
+namespace {
+
+using OptionalTensor = std::optional<at::Tensor>;
+
+at::Tensor prune(const at::Tensor& x) {
+  return prune_24(x);
+}
+
+at::Tensor prune_meta(const at::Tensor& x) {
+  return at::empty_symint(x.sym_sizes(), x.options());
+}
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& w, const OptionalTensor& bias, const OptionalTensor& lora_a,
+                  const OptionalTensor& lora_b, c10::string_view mode_name) {
+  const LinearMode mode = linear_mode_from_name(mode_name);
+  const at::Tensor b = bias.value_or(at::Tensor());
+  if (mode == LinearMode::kDense) {
+    return at::linear(x, w, b);
+  }
+  std::optional<LoraFactors> lora;
+  if (lora_a && lora_b) {
+    lora = LoraFactors{*lora_a, *lora_b};
+  }
+  return sparse_linear_by_torch(x, w, b, lora, mode);
+}
+
+at::Tensor linear_meta(const at::Tensor& x, const at::Tensor& w, const OptionalTensor&, const OptionalTensor&,
+                       const OptionalTensor&, c10::string_view) {
+  auto shape = x.sym_sizes().vec();
+  shape.back() = w.sym_size(0);
+  return at::empty_symint(shape, x.options());
+}
+
+}  // namespace
+
+TORCH_LIBRARY(rtlynx, library) {
+  library.def("prune(Tensor x) -> Tensor");
+  library.def("linear(Tensor x, Tensor w, Tensor? bias, Tensor? lora_a, Tensor? lora_b, str mode) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(rtlynx, CPU, library) {
+  library.impl("prune", prune);
+  library.impl("linear", linear);
+}
+
+TORCH_LIBRARY_IMPL(rtlynx, CUDA, library) {
+  library.impl("prune", prune);
+  library.impl("linear", linear);
+}
+
+TORCH_LIBRARY_IMPL(rtlynx, Meta, library) {
+  library.impl("prune", prune_meta);
+  library.impl("linear", linear_meta);
+}
+
+}  // namespace rtlynx
