@@ -24,7 +24,9 @@ if(TorchWheel_FOUND AND NOT TARGET Torch::Torch)
   add_library(Torch::Torch INTERFACE IMPORTED)
   target_include_directories(Torch::Torch SYSTEM INTERFACE
     "${TORCH_INCLUDE_DIR}" "${TORCH_INCLUDE_DIR}/torch/csrc/api/include")
-  target_compile_definitions(Torch::Torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
+  # The wheel brings fmt's headers, a newer version than Debian's library, and its folder is searched first:
+  # header-only, they need no library, and both versions keep to namespaces of their own.
+  target_compile_definitions(Torch::Torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1 FMT_HEADER_ONLY=1)
   set(_torch_libs "${TORCH_LIB_DIR}/libtorch_cpu.so" "${TORCH_LIB_DIR}/libc10.so")
   if(EXISTS "${TORCH_LIB_DIR}/libtorch_cuda.so")
     # torch_cuda registers its kernels when it is loaded; nothing refers to it by name, hence no-as-needed.
