@@ -28,7 +28,8 @@ class Weights {
   /// Throws Error(kTensorMissing) or Error(kTensorShape), naming the file, the tensor, both shapes.
   at::Tensor take(const std::string& name, at::IntArrayRef shape);
   const Placement& placement() const { return placement_; }
-  /// Throws Error(kTensorUnexpected) naming the first tensors left, unless they match one of `ignored` exactly.
+  /// Throws Error(kTensorUnexpected) naming the first tensors left, unless they match one of `ignored` exactly or begin
+  /// with one of its entries that ends in a dot ("encoder.").
   void finish(const std::vector<std::string>& ignored = {}) const;
 
  private:

@@ -1,0 +1,163 @@
+#include "models/flux_transformer.h"
+
+#include <c10/core/InferenceMode.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "rtlynx/status.h"
+
+namespace rtlynx::models {
+namespace {
+
+constexpr double kRopeTheta = 10000.0;
+
+std::array<int64_t, 3> parse_axes(const io::Config& config, int64_t head_dim) {
+  std::array<int64_t, 3> axes = FluxTransformerConfig().axes_dims_rope;
+  if (config.has("axes_dims_rope")) {
+    const auto values = config.integers("axes_dims_rope", 0, head_dim, axes.size());
+    if (values.size() != axes.size()) {
+      throw Error(ErrorCode::kBadConfig, fmt::format("{}: axes_dims_rope has {} values, expected {}", config.origin(),
+                                                     values.size(), axes.size()));
+    }
+    std::copy(values.begin(), values.end(), axes.begin());
+  }
+  const bool even = std::all_of(axes.begin(), axes.end(), [](int64_t dim) { return dim % 2 == 0; });
+  if (!even || std::accumulate(axes.begin(), axes.end(), int64_t{0}) != head_dim) {
+    throw Error(ErrorCode::kBadConfig,
+                fmt::format("{}: axes_dims_rope is [{}], expected even numbers that add up to attention_head_dim, {}",
+                            config.origin(), fmt::join(axes, ", "), head_dim));
+  }
+  return axes;
+}
+
+void expect_shape(const char* name, const at::Tensor& tensor, at::IntArrayRef expected) {
+  if (tensor.defined() && tensor.sizes() == expected) return;
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      fmt::format("transformer input {}: got shape [{}], expected [{}]", name,
+                  fmt::join(tensor.defined() ? tensor.sizes() : at::IntArrayRef{}, ", "), fmt::join(expected, ", ")));
+}
+
+}  // namespace
+
+FluxTransformerConfig FluxTransformerConfig::parse(const io::Config& config) {
+  constexpr int64_t kMaxWidth = 65536;
+  constexpr int64_t kMaxLayers = 1024;
+  FluxTransformerConfig result;
+  const int64_t patch_size = config.integer("patch_size", 1, 64, 1);
+  if (patch_size != 1) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("{}: patch_size is {}, but FluxPipeline packs latents itself and knows only 1",
+                            config.origin(), patch_size));
+  }
+  result.in_channels = config.integer("in_channels", 1, kMaxWidth, result.in_channels);
+  result.out_channels = config.integer("out_channels", 1, kMaxWidth, result.in_channels);
+  result.num_layers = config.integer("num_layers", 0, kMaxLayers, result.num_layers);
+  result.num_single_layers = config.integer("num_single_layers", 0, kMaxLayers, result.num_single_layers);
+  result.attention_head_dim = config.integer("attention_head_dim", 2, 1024, result.attention_head_dim);
+  result.num_attention_heads = config.integer("num_attention_heads", 1, 1024, result.num_attention_heads);
+  result.joint_attention_dim = config.integer("joint_attention_dim", 1, kMaxWidth, result.joint_attention_dim);
+  result.pooled_projection_dim = config.integer("pooled_projection_dim", 1, kMaxWidth, result.pooled_projection_dim);
+  result.guidance_embeds = config.boolean("guidance_embeds", result.guidance_embeds);
+  result.axes_dims_rope = parse_axes(config, result.attention_head_dim);
+  return result;
+}
+
+FluxTransformer2DModel::FluxTransformer2DModel(const FluxTransformerConfig& config, Weights& weights)
+    : config_(config),
+      placement_(weights.placement()),
+      rope_(config.axes_dims_rope, kRopeTheta, placement_.dtype, placement_.device),
+      time_text_embed_(weights, "time_text_embed", config.dim(), config.pooled_projection_dim, config.guidance_embeds),
+      context_embedder_(weights, "context_embedder", config.joint_attention_dim, config.dim()),
+      x_embedder_(weights, "x_embedder", config.in_channels, config.dim()),
+      norm_out_(weights, "norm_out.linear", config.dim(), 2 * config.dim()),
+      proj_out_(weights, "proj_out", config.dim(), config.out_channels) {
+  const FluxBlockSizes sizes = {config.num_attention_heads, config.attention_head_dim};
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    blocks_.emplace_back(weights, fmt::format("transformer_blocks.{}", i), sizes);
+  }
+  for (int64_t i = 0; i < config.num_single_layers; ++i) {
+    single_blocks_.emplace_back(weights, fmt::format("single_transformer_blocks.{}", i), sizes);
+  }
+}
+
+FluxTransformer2DModel FluxTransformer2DModel::load(const std::filesystem::path& folder, const Placement& placement) {
+  const auto config = FluxTransformerConfig::parse(io::Config::read(folder / "config.json"));
+  Weights weights = Weights::load(folder, placement);
+  FluxTransformer2DModel model(config, weights);
+  weights.finish();
+  return model;
+}
+
+void FluxTransformer2DModel::check(const FluxTransformerInput& input) const {
+  if (input.height < 1 || input.width < 1 || input.hidden_states.dim() != 3 || input.encoder_hidden_states.dim() != 3) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("transformer input: got a grid of {}x{} tokens, hidden_states of {} and "
+                            "encoder_hidden_states of {} dimensions, expected a positive grid and 3 dimensions each",
+                            input.height, input.width, input.hidden_states.dim(), input.encoder_hidden_states.dim()));
+  }
+  const int64_t batch = input.hidden_states.size(0);
+  expect_shape("hidden_states", input.hidden_states, {batch, input.height * input.width, config_.in_channels});
+  expect_shape("encoder_hidden_states", input.encoder_hidden_states,
+               {batch, input.encoder_hidden_states.size(1), config_.joint_attention_dim});
+  expect_shape("pooled_projections", input.pooled_projections, {batch, config_.pooled_projection_dim});
+  expect_shape("timestep", input.timestep, {batch});
+  if (config_.guidance_embeds) {
+    expect_shape("guidance", input.guidance.value_or(at::Tensor()), {batch});
+  } else if (input.guidance) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "transformer input guidance: given to a model without a guidance embedding");
+  }
+}
+
+at::Tensor FluxTransformer2DModel::conditioning_vector(const FluxTransformerInput& input) const {
+  const auto thousandfold = [&](const at::Tensor& t) { return t.to(placement_.dtype) * 1000; };
+  std::optional<at::Tensor> guidance;
+  if (input.guidance) guidance = thousandfold(*input.guidance);
+  return time_text_embed_(thousandfold(input.timestep), guidance, input.pooled_projections);
+}
+
+at::Tensor FluxTransformer2DModel::forward(const FluxTransformerInput& input) {
+  const c10::InferenceMode inference;
+  check(input);
+  at::Tensor hidden_states = x_embedder_(input.hidden_states);
+  const at::Tensor temb = conditioning_vector(input);
+  at::Tensor encoder_hidden_states = context_embedder_(input.encoder_hidden_states);
+  observe("x_embedder", "hidden_states", hidden_states);
+  observe("time_text_embed", "temb", temb);
+  observe("context_embedder", "encoder_hidden_states", encoder_hidden_states);
+
+  const int64_t text_tokens = encoder_hidden_states.size(1);
+  const int64_t image_tokens = hidden_states.size(1);
+  const FluxConditioning conditioning = {at::silu(temb), rope_.at({text_tokens, input.height, input.width})};
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    blocks_[i](hidden_states, encoder_hidden_states, conditioning);
+    if (!observer_) continue;
+    observe(fmt::format("transformer_blocks.{}", i), "encoder_hidden_states", encoder_hidden_states);
+    observe(fmt::format("transformer_blocks.{}", i), "hidden_states", hidden_states);
+  }
+  // The single blocks work on [text, image]; it stays joined between them.
+  at::Tensor joined = at::cat({encoder_hidden_states, hidden_states}, 1);
+  for (std::size_t i = 0; i < single_blocks_.size(); ++i) {
+    joined = single_blocks_[i](joined, conditioning);
+    if (observer_) observe(fmt::format("single_transformer_blocks.{}", i), "hidden_states", joined);
+  }
+  hidden_states = joined.narrow(1, text_tokens, image_tokens);
+
+  const auto modulation = norm_out_(conditioning.silu_temb).chunk(2, 1);  // scale, then shift, unlike in the blocks
+  const at::Tensor output = proj_out_(modulated_layer_norm(hidden_states, modulation[0], modulation[1]));
+  observe("proj_out", "hidden_states", output);
+  return output;
+}
+
+std::vector<Linear*> FluxTransformer2DModel::sparse_linears() {
+  std::vector<Linear*> linears;
+  for (auto& block : blocks_) block.append_linears(linears);
+  for (auto& block : single_blocks_) block.append_linears(linears);
+  return linears;
+}
+
+}  // namespace rtlynx::models
