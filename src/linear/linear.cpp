@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <utility>
 
+#include "linear/cpu_kernels.h"
 #include "linear/sparse_ops.h"
 #include "linear/weights.h"
 #include "rtlynx/status.h"
@@ -50,6 +52,8 @@ struct Linear::State {
   LinearMode mode = LinearMode::kDense;
   PlanPolicy policy = PlanPolicy::kAuto;
   Observer observer;
+  /// Made by the first sparse call; dropped by whatever changes what it holds.
+  mutable std::optional<SparseLinear> packed;
 
   void check_input(const at::Tensor& x) const {
     if (x.dim() == 0 || x.size(-1) != weight.size(1) || x.scalar_type() != weight.scalar_type() ||
@@ -63,19 +67,31 @@ struct Linear::State {
   at::Tensor sparse(const at::Tensor& x) const;
 };
 
-LinearDecision Linear::State::decide(int64_t /*m*/) const {
+LinearDecision Linear::State::decide(int64_t m) const {
   if (mode == LinearMode::kDense) {
     return {false, "the mode is dense"};
   }
   if (policy == PlanPolicy::kSparse) {
-    return {true, "sparse was asked for"};
+    return {true, "sparse was asked for, whether it pays or not"};
   }
-  return {false, fmt::format("no sparse kernel for {} in this build", weight.device().str())};
+  if (!has_cpu_kernels(weight)) {
+    return {false, fmt::format("this build has no sparse kernels for {} on {}", at::toString(weight.scalar_type()),
+                               weight.device().str())};
+  }
+  const int64_t rank = mode == LinearMode::kSaNcLora && lora.lora_a.defined() ? lora.lora_a.size(1) : 0;
+  const LinearPlan plan = plan_linear({weight.size(0), weight.size(1), kernel_dtype(weight), rank}, m);
+  return {plan.execution == Execution::kSparse, plan.reason};
 }
 
 at::Tensor Linear::State::sparse(const at::Tensor& x) const {
-  const bool branch = mode == LinearMode::kSaNcLora;
-  return sparse_linear_by_torch(x, weight, bias, branch ? std::optional(lora) : std::nullopt, mode);
+  if (!has_cpu_kernels(weight)) {
+    const bool branch = mode == LinearMode::kSaNcLora;
+    return sparse_linear_by_torch(x, weight, bias, branch ? std::optional(lora) : std::nullopt, mode);
+  }
+  if (!packed) {
+    packed.emplace(pack_sparse_linear(weight, bias, lora));
+  }
+  return run_sparse_linear(*packed, x, mode);
 }
 
 Linear::Linear(Weights& weights, std::string name, int64_t k, int64_t n, bool has_bias)
@@ -137,6 +153,9 @@ LinearDecision Linear::decide(int64_t m) const {
 void Linear::set_mode(LinearMode mode, PlanPolicy policy) {
   state_->mode = mode;
   state_->policy = policy;
+  if (mode == LinearMode::kDense) {
+    state_->packed.reset();
+  }
 }
 
 void Linear::set_lora(at::Tensor lora_a, at::Tensor lora_b) {
@@ -155,6 +174,7 @@ void Linear::set_lora(at::Tensor lora_a, at::Tensor lora_b) {
     lora_b = lora_b.to(state.weight.options()).contiguous();
   }
   state.lora = {std::move(lora_a), std::move(lora_b)};
+  state.packed.reset();
 }
 
 void Linear::set_weight(at::Tensor weight) {
@@ -164,6 +184,7 @@ void Linear::set_weight(at::Tensor weight) {
     refuse(state.name, fmt::format("the new weight is {}, expected {}", describe(weight), describe(state.weight)));
   }
   state.weight = std::move(weight);
+  state.packed.reset();
 }
 
 void Linear::set_observer(Observer observer) {

@@ -1,13 +1,14 @@
 // Registers torch.ops.rtlynx.prune and torch.ops.rtlynx.linear. This file makes one loadable library:
-// torch.ops.load_library("librtlynx_torch_ops.so"). Inference only: no autograd formula is registered.
+// torch.ops.load_library("librtlynx_torch_ops.so"). Inference only: no autograd formula is registered. On a CPU
+// rtlynx::linear packs the weight in every call: an operator has no memory. Use Linear where speed counts.
 
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
 #include <string>
 
+#include "linear/cpu_kernels.h"
 #include "linear/sparse_ops.h"
-#include "rtlynx/status.h"
 
 namespace rtlynx {
 namespace {
@@ -22,8 +23,8 @@ at::Tensor prune_meta(const at::Tensor& x) {
   return at::empty_symint(x.sym_sizes(), x.options());
 }
 
-at::Tensor linear(const at::Tensor& x, const at::Tensor& w, const OptionalTensor& bias, const OptionalTensor& lora_a,
-                  const OptionalTensor& lora_b, c10::string_view mode_name) {
+at::Tensor linear_op(const at::Tensor& x, const at::Tensor& w, const OptionalTensor& bias, const OptionalTensor& lora_a,
+                     const OptionalTensor& lora_b, c10::string_view mode_name) {
   const LinearMode mode = linear_mode_from_name(mode_name);
   const at::Tensor b = bias.value_or(at::Tensor());
   if (mode == LinearMode::kDense) {
@@ -32,6 +33,9 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& w, const OptionalTensor
   std::optional<LoraFactors> lora;
   if (lora_a && lora_b) {
     lora = LoraFactors{*lora_a, *lora_b};
+  }
+  if (has_cpu_kernels(x) && (lora || mode != LinearMode::kSaNcLora)) {
+    return run_sparse_linear(pack_sparse_linear(w, b, lora.value_or(LoraFactors{})), x, mode);
   }
   return sparse_linear_by_torch(x, w, b, lora, mode);
 }
@@ -51,13 +55,13 @@ TORCH_LIBRARY(rtlynx, library) {
 }
 
 TORCH_LIBRARY_IMPL(rtlynx, CPU, library) {
-  library.impl("prune", prune);
-  library.impl("linear", linear);
+  library.impl("prune", prune_op);
+  library.impl("linear", linear_op);
 }
 
 TORCH_LIBRARY_IMPL(rtlynx, CUDA, library) {
-  library.impl("prune", prune);
-  library.impl("linear", linear);
+  library.impl("prune", prune_op);
+  library.impl("linear", linear_op);
 }
 
 TORCH_LIBRARY_IMPL(rtlynx, Meta, library) {
