@@ -4,8 +4,7 @@ namespace rtlynx {
 
 std::string_view error_name(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kOk:
-      return "ok";
+    case ErrorCode::kOk: return "ok";
 #define RTLYNX_ERROR(enumerator, name, meaning) \
   case ErrorCode::enumerator:                   \
     return name;
@@ -17,8 +16,7 @@ std::string_view error_name(ErrorCode code) {
 
 std::string_view error_meaning(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kOk:
-      return "no error";
+    case ErrorCode::kOk: return "no error";
 #define RTLYNX_ERROR(enumerator, name, meaning) \
   case ErrorCode::enumerator:                   \
     return meaning;

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/filesystem.h"
 #include "rtlynx/tensor_view.h"
 
 namespace rtlynx::io {
@@ -27,7 +28,7 @@ struct TensorInfo {
 /// A validated safetensors file, read by pread (never mapped). Throws Error with the exact code.
 class SafetensorsFile {
  public:
-  static SafetensorsFile open(const std::filesystem::path& path);
+  static SafetensorsFile open(const std::filesystem::path& path, OpenMode mode = OpenMode::kRead);
 
   const std::filesystem::path& path() const;
   /// In the order of their bytes.
