@@ -107,7 +107,10 @@ void Weights::finish(const std::vector<std::string>& ignored) const {
   constexpr std::size_t kNamed = 5;
   std::vector<std::string_view> left;
   for (const auto& [name, tensor] : tensors_) {
-    if (std::find(ignored.begin(), ignored.end(), name) == ignored.end()) left.push_back(name);
+    const bool expected = std::any_of(ignored.begin(), ignored.end(), [&](const std::string& entry) {
+      return entry == name || (entry.ends_with('.') && name.starts_with(entry));
+    });
+    if (!expected) left.push_back(name);
   }
   if (left.empty()) return;
   std::string names;
