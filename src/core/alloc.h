@@ -2,7 +2,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <span>
+#include <string>
 #include <utility>
 
 #include "rtlynx/status.h"
@@ -49,5 +51,16 @@ class HostBuffer {
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
 };
+
+/// Runs `body`, which throws; where the standard library finds no memory, that becomes Error(kOutOfMemory) with
+/// `origin` in its message. For the entrances of the layers that read files.
+template <class Body>
+decltype(auto) or_out_of_memory(const std::string& origin, Body&& body) {
+  try {
+    return std::forward<Body>(body)();
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::kOutOfMemory, origin + ": not enough memory");
+  }
+}
 
 }  // namespace rtlynx

@@ -5,7 +5,7 @@
 #include <set>
 #include <system_error>
 
-#include "core/checked.h"
+#include "core/alloc.h"
 #include "io/confine.h"
 #include "io/json.h"
 #include "io/safetensors.h"
@@ -163,13 +163,15 @@ std::vector<SafetensorsFile> open_files(const std::filesystem::path& folder) {
 }  // namespace
 
 ComponentWeights ComponentWeights::open(const std::filesystem::path& component_folder) {
-  ComponentWeights weights;
-  weights.files_ = open_files(resolve_folder(component_folder));
-  for (std::size_t file = 0; file < weights.files_.size(); ++file) {
-    const auto& tensors = weights.files_[file].tensors();
-    for (std::size_t i = 0; i < tensors.size(); ++i) weights.index_.emplace(tensors[i].name, std::pair(file, i));
-  }
-  return weights;
+  return or_out_of_memory(component_folder.string(), [&] {
+    ComponentWeights weights;
+    weights.files_ = open_files(resolve_folder(component_folder));
+    for (std::size_t file = 0; file < weights.files_.size(); ++file) {
+      const auto& tensors = weights.files_[file].tensors();
+      for (std::size_t i = 0; i < tensors.size(); ++i) weights.index_.emplace(tensors[i].name, std::pair(file, i));
+    }
+    return weights;
+  });
 }
 
 std::vector<std::string> ComponentWeights::names() const {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/alloc.h"
 #include "core/file.h"
 #include "io/utf8.h"
 #include "rtlynx/status.h"
@@ -152,13 +153,15 @@ Value parse_json(std::string_view text, const std::string& origin, std::size_t m
   // nlohmann skips a byte order mark and takes NUL for the end of the text.
   if (text.starts_with("\xEF\xBB\xBF")) bad_json(origin, "starts with a byte order mark");
   if (const auto at = text.find('\0'); at != text.npos) bad_json(origin, fmt::format("NUL at byte {}", at));
-  Value value;
-  StrictBuilder builder(value);
-  if (!Value::sax_parse(text.begin(), text.end(), &builder)) {
-    bad_json(origin, builder.position() == 0 ? builder.problem()
-                                             : fmt::format("{} at byte {}", builder.problem(), builder.position()));
-  }
-  return value;
+  return or_out_of_memory(origin, [&] {
+    Value value;
+    StrictBuilder builder(value);
+    if (!Value::sax_parse(text.begin(), text.end(), &builder)) {
+      bad_json(origin, builder.position() == 0 ? builder.problem()
+                                               : fmt::format("{} at byte {}", builder.problem(), builder.position()));
+    }
+    return value;
+  });
 }
 
 Value read_json(const std::filesystem::path& path, std::size_t max_bytes) {
@@ -166,7 +169,8 @@ Value read_json(const std::filesystem::path& path, std::size_t max_bytes) {
   if (file.size() > max_bytes) {
     bad_json(path.string(), fmt::format("{} bytes, at most {} allowed", file.size(), max_bytes));
   }
-  return parse_json(read_whole_file(path, max_bytes), path.string(), max_bytes);
+  const std::string text = or_out_of_memory(path.string(), [&] { return read_whole_file(path, max_bytes); });
+  return parse_json(text, path.string(), max_bytes);
 }
 
 Config Config::read(const std::filesystem::path& path) {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <new>
 #include <numeric>
 
 #include "core/alloc.h"
@@ -90,13 +89,11 @@ struct SafetensorsFile::State {
 
 SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path, OpenMode mode) {
   if (has_pickle_name(path)) refuse_pickle(path);
-  try {
+  return or_out_of_memory(path.string(), [&] {
     SafetensorsFile file;
     file.state_ = std::make_shared<const State>(ReadFile::open(path, mode));
     return file;
-  } catch (const std::bad_alloc&) {
-    throw Error(ErrorCode::kOutOfMemory, fmt::format("{}: no memory for the header", path.string()));
-  }
+  });
 }
 
 const std::filesystem::path& SafetensorsFile::path() const {
@@ -122,8 +119,18 @@ void SafetensorsFile::read(const TensorInfo& tensor, std::span<std::byte> destin
                 fmt::format("{}: tensor {}: a buffer of {} bytes for {}", path().string(), quote(tensor.name),
                             destination.size(), tensor.end - tensor.begin));
   }
+  read_part(tensor, 0, destination);
+}
+
+void SafetensorsFile::read_part(const TensorInfo& tensor, uint64_t offset, std::span<std::byte> destination) const {
+  const uint64_t size = tensor.end - tensor.begin;
+  if (offset > size || destination.size() > size - offset) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{}: tensor {}: {} bytes from {} on asked for, it has {}", path().string(),
+                            quote(tensor.name), destination.size(), offset, size));
+  }
   try {
-    state_->file.read(tensor.begin, destination);
+    state_->file.read(tensor.begin + offset, destination);
   } catch (const Error& error) {
     throw Error(error.code(), fmt::format("{} (tensor {})", error.status().message(), quote(tensor.name)));
   }

@@ -38,6 +38,8 @@ class SafetensorsFile {
   const TensorInfo* find(std::string_view name) const;
   /// Copies the tensor's bytes; `destination` must be exactly end - begin bytes. Thread-safe.
   void read(const TensorInfo& tensor, std::span<std::byte> destination) const;
+  /// The tensor's bytes from `offset` on, for reading in pieces; offset + destination.size() must not pass its end.
+  void read_part(const TensorInfo& tensor, uint64_t offset, std::span<std::byte> destination) const;
 
  private:
   struct State;
