@@ -170,7 +170,10 @@ class TemporaryFile {
 /// Renaming over /dev/null or over a link would replace the device or the link itself.
 void check_target(const std::filesystem::path& path) {
   FileStat existing;
-  if (FileSystem::current().stat_link(path.string(), existing) == 0 && !existing.is_regular) {
+  const int code = FileSystem::current().stat_link(path.string(), existing);
+  if (code == -ENOENT) return;
+  if (code < 0) fail_write(path, "look at what is there", code);
+  if (!existing.is_regular) {
     throw Error(ErrorCode::kNotAFile,
                 fmt::format("{}: cannot be written: it exists and is a {}, not a regular file", path.string(),
                             existing.is_folder ? "folder" : "symbolic link, device or the like"));
