@@ -21,7 +21,7 @@ std::string_view backend_name(Backend backend);
 
 /// Instruction sets that the cpu back end is compiled for. A larger value is a newer set.
 enum class SimdTarget {
-  kPortable,    ///< 128-bit code without any extension: works everywhere, pays nowhere
+  kPortable,    ///< none of those below fits: the cpu back end runs the plain loops of the reference
   kAvx2,        ///< AVX2 + FMA, 256-bit
   kAvx512,      ///< AVX-512 F/BW/CD/DQ/VL; bf16 is widened to fp32 while it is packed
   kAvx512Bf16,  ///< the same, and bf16 products by vdpbf16ps (AVX512_BF16)

@@ -1,0 +1,149 @@
+// Pruning and packing of one token, once per SIMD target (see hwy/foreach_target.h for the guard's form).
+#if defined(RTLYNX_KERNELS_CPU_PRUNE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef RTLYNX_KERNELS_CPU_PRUNE_INL_H_
+#undef RTLYNX_KERNELS_CPU_PRUNE_INL_H_
+#else
+#define RTLYNX_KERNELS_CPU_PRUNE_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/cpu/selection.h"
+#include "kernels/cpu/simd_table.h"
+#include "kernels/norm_scale.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace rtlynx::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// Never more than 16 lanes: a strip of 16 k is whole vectors in every target.
+using Floats = hn::CappedTag<float, kStripK>;
+using Ints = hn::RebindToSigned<Floats>;
+using FloatVector = hn::Vec<Floats>;
+inline constexpr int64_t kLanes = HWY_MAX_BYTES / 4 < 16 ? HWY_MAX_BYTES / 4 : 16;
+inline constexpr int64_t kParts = kStripK / kLanes;
+
+/// True in the lanes that stay. Magnitudes are compared as integers, every NaN as the one value above Inf; a lane loses
+/// when two of its three neighbours beat it. "Beats" is larger, or equal at a lower index: other > self - (1 if lower).
+HWY_INLINE hn::Mask<Floats> KeepMask(Floats d, FloatVector x) {
+  const Ints di;
+  HWY_ALIGN static constexpr int32_t kLower[3][16] = {{0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1},
+                                                      {0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1},
+                                                      {0, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1}};
+  const auto self = hn::Min(hn::And(hn::BitCast(di, x), hn::Set(di, 0x7fffffff)), hn::Set(di, 0x7f800001));
+  const auto beats1 = hn::Gt(hn::Shuffle0321(self), hn::Sub(self, hn::LoadU(di, kLower[0])));
+  const auto beats2 = hn::Gt(hn::Shuffle1032(self), hn::Sub(self, hn::LoadU(di, kLower[1])));
+  const auto beats3 = hn::Gt(hn::Shuffle2103(self), hn::Sub(self, hn::LoadU(di, kLower[2])));
+  const auto loses = hn::Or(hn::And(beats1, beats2), hn::And(beats3, hn::Or(beats1, beats2)));
+  return hn::RebindMask(d, hn::Not(loses));
+}
+
+/// The two sums of the norm compensation, in the order that sparse24.h promises; both targets have true fused
+/// multiply-adds.
+class ScaleSums {
+ public:
+  HWY_INLINE ScaleSums() {
+    for (int64_t p = 0; p < kParts; ++p) all_[p] = kept_[p] = hn::Zero(Floats());
+  }
+  HWY_INLINE void Add(int64_t part, FloatVector x, FloatVector kept) {
+    all_[part] = hn::MulAdd(x, x, all_[part]);
+    kept_[part] = hn::MulAdd(kept, kept, kept_[part]);
+  }
+  HWY_INLINE float Scale() const {
+    HWY_ALIGN float all[kStripK], kept[kStripK];
+    for (int64_t p = 0; p < kParts; ++p) {
+      hn::Store(all_[p], Floats(), all + p * kLanes);
+      hn::Store(kept_[p], Floats(), kept + p * kLanes);
+    }
+    return norm_scale(add_in_halves(all), add_in_halves(kept));
+  }
+
+ private:
+  FloatVector all_[kParts];
+  FloatVector kept_[kParts];
+};
+
+/// Prunes a token strip by strip. `sink(k, bits, kept)` gets the strip's first k, the 16 mask bits and its 8 kept
+/// values.
+template <class Sink>
+HWY_INLINE float PruneStrips(const float* x, int64_t k_padded, const Sink& sink) {
+  const Floats d;
+  const hn::Half<Floats> half;
+  ScaleSums sums;
+  for (int64_t k = 0; k < k_padded; k += kStripK) {
+    HWY_ALIGN float kept[kStripK / 2];
+    uint32_t bits = 0;
+    for (int64_t p = 0; p < kParts; ++p) {
+      const auto v = hn::LoadU(d, x + k + p * kLanes);
+      const auto mask = KeepMask(d, v);
+      sums.Add(p, v, hn::IfThenElseZero(mask, v));
+      uint8_t part_bits[8] = {};
+      hn::StoreMaskBits(d, mask, part_bits);
+      uint16_t part = 0;
+      std::memcpy(&part, part_bits, sizeof(part));
+      bits |= static_cast<uint32_t>(part) << (p * kLanes);
+      hn::StoreU(hn::LowerHalf(half, hn::Compress(v, mask)), half, kept + p * kLanes / 2);
+    }
+    sink(k, bits, kept);
+  }
+  return sums.Scale();
+}
+
+HWY_NOINLINE void PruneRow(const float* x, int64_t k_padded, float* out) {
+  const Floats d;
+  for (int64_t k = 0; k < k_padded; k += kLanes) {
+    const auto v = hn::LoadU(d, x + k);
+    hn::StoreU(hn::IfThenElseZero(KeepMask(d, v), v), d, out + k);
+  }
+}
+
+HWY_NOINLINE float CompressRow(const float* x, int64_t k_padded, float* values, uint8_t* metadata) {
+  return PruneStrips(x, k_padded, [&](int64_t k, uint32_t bits, const float* kept) {
+    std::memcpy(values + k / 2, kept, 8 * sizeof(float));
+    for (int64_t g = 0; g < 4; ++g) metadata[k / 4 + g] = kGroupMetadata[(bits >> (4 * g)) & 15];
+  });
+}
+
+/// Slots of fp32 products: the offset is the row within the block times the panel's row in bytes.
+template <int64_t kPanelWidth>
+HWY_NOINLINE float PackRow(const float* x, const RowSlots& to) {
+  static constexpr auto kOffsets = make_row_offsets(kPanelWidth * 4);
+  auto* values = reinterpret_cast<float*>(to.values);
+  return PruneStrips(x, to.k_padded, [&](int64_t k, uint32_t bits, const float* kept) {
+    const int64_t block = k / to.block_k, within = k % to.block_k;
+    const int64_t block_slots = std::min(to.block_k, to.k_padded - block * to.block_k) / 2;
+    const int64_t slot = to.rows * block * (to.block_k / 2) + to.row * block_slots + within / 2;
+    std::memcpy(values + slot, kept, 8 * sizeof(float));
+    const uint64_t base = static_cast<uint64_t>(within * kPanelWidth * 4) * 0x0001000100010001u;
+    constexpr uint64_t kGroupPair = static_cast<uint64_t>(8 * kPanelWidth * 4) * 0x0001000100010001u;
+    const uint64_t offsets[2] = {base + kOffsets[bits & 255], base + kGroupPair + kOffsets[bits >> 8]};
+    std::memcpy(to.offsets + slot, offsets, sizeof(offsets));
+  });
+}
+
+/// Slots of bf16 pairs: one of six rows for each group.
+template <int64_t kPanelWidth>
+HWY_NOINLINE float PackRowPairs(const float* x, const RowSlots& to) {
+  static constexpr auto kOffsets = make_pair_offsets(kPanelWidth * 4);
+  auto* values = reinterpret_cast<uint32_t*>(to.values);
+  return PruneStrips(x, to.k_padded, [&](int64_t k, uint32_t bits, const float* kept) {
+    const int64_t block = k / to.block_k, within = k % to.block_k;
+    const int64_t block_slots = std::min(to.block_k, to.k_padded - block * to.block_k) / 4;
+    const int64_t slot = to.rows * block * (to.block_k / 4) + to.row * block_slots + within / 4;
+    uint32_t halves[8];
+    std::memcpy(halves, kept, sizeof(halves));
+    for (int64_t g = 0; g < 4; ++g) values[slot + g] = (halves[2 * g] >> 16) | (halves[2 * g + 1] & 0xffff0000u);
+    constexpr int64_t kGroupBytes = 6 * kPanelWidth * 4;
+    const uint32_t base = static_cast<uint32_t>(within / 4 * kGroupBytes) * 0x00010001u;
+    constexpr uint32_t kGroupPair = static_cast<uint32_t>(2 * kGroupBytes) * 0x00010001u;
+    const uint32_t offsets[2] = {base + kOffsets[bits & 255], base + kGroupPair + kOffsets[bits >> 8]};
+    std::memcpy(to.offsets + slot, offsets, sizeof(offsets));
+  });
+}
+
+}  // namespace rtlynx::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif

@@ -1,0 +1,123 @@
+#include "kernels/sm90a/spmm_config.h"
+
+#include <algorithm>
+
+#include "kernels/sm90a/checks.h"
+#include "kernels/sm90a/prune_compress_config.h"
+
+namespace rtlynx::sm90a {
+namespace {
+
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+SpmmPlan plan_with(int tile_index, int64_t m, int64_t n, int64_t k, int64_t rank, int clusters) {
+  const SpmmTile& tile = kSpmmTiles[tile_index];
+  SpmmPlan plan;
+  plan.tile = tile_index;
+  plan.m = m;
+  plan.n = n;
+  plan.k = k;
+  plan.rank = rank;
+  plan.order.row_tiles = static_cast<int>(ceil_div(m, kClusterSize * tile.rows()));
+  plan.order.column_tiles = static_cast<int>(ceil_div(n, tile.columns));
+  const int64_t tiles = int64_t{plan.order.row_tiles} * plan.order.column_tiles;
+  plan.clusters = static_cast<int>(std::min<int64_t>(clusters, tiles));
+  plan.waves = static_cast<int>(ceil_div(tiles, plan.clusters));
+  const int64_t steps = k / kBlockK + ceil_div(rank, kLoraStepColumns);
+  plan.estimated_cycles = plan.waves * (steps * tile.cycles_per_step + tile.cycles_per_tile);
+  return plan;
+}
+
+Status check_lora(const CompressedView& a, int64_t n, const SpmmOptions& options) {
+  const MatrixView &down = options.lora_down, &up = options.lora_up;
+  if (down.data == nullptr && up.data == nullptr) return {};
+  if (down.data == nullptr || up.data == nullptr) {
+    return {ErrorCode::kInvalidArgument, "spmm: lora_down and lora_up must be given together (got one of them)"};
+  }
+  if (down.cols < 8 || down.cols > kMaxLoraRank || down.cols % 8 != 0) {
+    return {ErrorCode::kUnsupported, "spmm: the rank must be a multiple of 8 in 8.." + std::to_string(kMaxLoraRank) +
+                                         " (got " + std::to_string(down.cols) + ")"};
+  }
+  if (Status status = check_matrix("spmm: lora_down", down, a.m, down.cols); !status.ok()) return status;
+  return check_matrix("spmm: lora_up", up, n, down.cols);
+}
+
+Status check_output(const CompressedView& a, const MatrixView& w, const MutableMatrixView& d,
+                    const SpmmOptions& options) {
+  const int64_t bytes = span_bytes(read_only(d));
+  if (Status status =
+          check_apart("spmm: d and a's blocks", d.data, bytes, a.blocks, compressed_bytes(a.m, a.k).value());
+      !status.ok()) {
+    return status;
+  }
+  if (options.use_scale) {
+    if (Status status = check_apart("spmm: d and a's scale", d.data, bytes, a.scale, 4 * a.m); !status.ok())
+      return status;
+  }
+  struct Operand {
+    const char* name;
+    const MatrixView& view;
+  };
+  for (const Operand& operand : {Operand{"w", w}, Operand{"bias", options.bias},
+                                 Operand{"lora_down", options.lora_down}, Operand{"lora_up", options.lora_up}}) {
+    if (operand.view.data == nullptr) continue;
+    Status status = check_apart(std::string("spmm: d and ") + operand.name, d.data, bytes, operand.view.data,
+                                span_bytes(operand.view));
+    if (!status.ok()) return status;
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string SpmmPlan::to_string() const {
+  const SpmmTile& shape = kSpmmTiles[tile];
+  return std::to_string(shape.rows()) + "x" + std::to_string(shape.columns) + " m=" + std::to_string(m) +
+         " n=" + std::to_string(n) + " k=" + std::to_string(k) + " r=" + std::to_string(rank) + ": " +
+         std::to_string(order.count()) + " cluster tiles on " + std::to_string(clusters) + " clusters, " +
+         std::to_string(waves) + " waves, " + std::to_string(estimated_cycles / 1000) + " k cycles";
+}
+
+Result<SpmmPlan> plan_spmm(int64_t m, int64_t n, int64_t k, int64_t rank, const int (&clusters)[kSpmmTileCount],
+                           int tile) {
+  if (tile < -1 || tile >= kSpmmTileCount) {
+    return Status(ErrorCode::kInvalidArgument, "spmm: tile must be -1 or an index below " +
+                                                   std::to_string(kSpmmTileCount) + " (got " + std::to_string(tile) +
+                                                   ")");
+  }
+  SpmmPlan best;
+  for (int i = 0; i < kSpmmTileCount; ++i) {
+    if (clusters[i] < 1 || (tile >= 0 && tile != i)) continue;
+    // Tile numbers are 32-bit in the kernel; 2^30 x 2^30 of the smallest tile would pass that.
+    const int64_t rows = ceil_div(m, kClusterSize * kSpmmTiles[i].rows()), columns = ceil_div(n, kSpmmTiles[i].columns);
+    if (rows * columns > kMaxExtent) continue;
+    const SpmmPlan plan = plan_with(i, m, n, k, rank, clusters[i]);
+    if (best.clusters == 0 || plan.estimated_cycles < best.estimated_cycles) best = plan;
+  }
+  if (best.clusters == 0) {
+    return Status(ErrorCode::kUnsupported, "spmm: no tile of the Hopper kernels fits this device for m=" +
+                                               std::to_string(m) + " n=" + std::to_string(n));
+  }
+  return best;
+}
+
+Status check_spmm(const CompressedView& a, const MatrixView& w, const MutableMatrixView& d,
+                  const SpmmOptions& options) {
+  if (Status status = check_compressed("spmm: a", a); !status.ok()) return status;
+  if (options.use_scale) {
+    if (Status status = check_pointer("spmm: a's scale", a.scale, 4); !status.ok()) return status;
+  }
+  if (Status status = check_extent("spmm: n", w.rows); !status.ok()) return status;
+  if (Status status = check_multiple("spmm: n", w.rows, 8); !status.ok()) return status;
+  if (Status status = check_matrix("spmm: w", w, w.rows, a.k); !status.ok()) return status;
+  if (Status status = check_matrix("spmm: d", read_only(d), a.m, w.rows); !status.ok()) return status;
+  if (options.bias.data != nullptr) {
+    if (Status status = check_matrix("spmm: bias", options.bias, 1, w.rows); !status.ok()) return status;
+  }
+  if (Status status = check_lora(a, w.rows, options); !status.ok()) return status;
+  return check_output(a, w, d, options);
+}
+
+}  // namespace rtlynx::sm90a
