@@ -126,7 +126,8 @@ Result<PackedWeight> PackedWeight::pack(const WeightViews& views, Backend backen
   layout->k = views.weight.cols;
   if (backend == Backend::kCpu) layout->table = cpu::simd_table(simd_target(), layout->dtype);
   if (layout->table != nullptr) {
-    layout->k_padded = checked_round_up<int64_t>(layout->k, cpu::kStripK).value_or(0);
+    // At least one strip: with k = 0 its zeros are what sums start from.
+    layout->k_padded = std::max(cpu::kStripK, checked_round_up<int64_t>(layout->k, cpu::kStripK).value_or(0));
     layout->block_k = layout->table->block_k();
   }
   auto weight = pack_weight(views.weight, *layout);

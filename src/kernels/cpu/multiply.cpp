@@ -216,8 +216,8 @@ void multiply_share(const Plan& plan, int64_t base, int64_t rows, int thread, in
 }  // namespace
 
 Status multiply(const Multiply& args) {
+  if (args.y.rows == 0 || args.y.cols == 0) return {};
   Plan plan = make_plan(args);
-  if (plan.m == 0 || plan.weight.n == 0) return {};
   if (Status status = take_workspace(plan); !status.ok()) return status;
 #pragma omp parallel num_threads(plan.threads)
   {
