@@ -55,8 +55,8 @@ Result<int64_t> compressed_bytes(int64_t m, int64_t k);
 /// to +0, all NaN equal and above every number; kept values are copied unchanged.
 /// scale: s = sqrt(sum x^2 / (sum x~^2 + 1e-8)) in fp32 with fused multiply-adds, IEEE division and square root. The
 /// sums run in an order that fills a GPU and differs from sparse24.h's (prune_compress_config.h states it); each is
-/// within (16 ceil(k / 512) + 12) * 2^-24 of the exact sum, relatively, and exact where all partial sums are integers below 2^24.
-/// m == 0 is refused. Errors: see above; kUnsupported unless k % 64 == 0.
+/// within (16 ceil(k / 512) + 12) * 2^-24 of the exact sum, relatively, and exact where all partial sums are integers
+/// below 2^24. m == 0 is refused. Errors: see above; kUnsupported unless k % 64 == 0.
 Status prune_compress(const MatrixView& x, const MutableCompressedView& out, Stream stream);
 
 /// out [m, k] (kBF16, host memory) = the dense matrix that the blocks stand for, dropped elements as +0. `blocks` is a

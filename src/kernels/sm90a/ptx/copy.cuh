@@ -62,10 +62,11 @@ __device__ __forceinline__ void fence_shared_for_copies() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/// A word of data that no one writes while the kernel runs and that is read once.
+/// A word that is read once. Not the .nc form, although nobody writes the data: ptxas would sink it to just before its
+/// use, and the place in the code is where its latency gets hidden.
 __device__ __forceinline__ uint32_t load_streamed(const void* global) {
   uint32_t word;
-  asm volatile("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(word) : "l"(global));
+  asm volatile("ld.global.L1::no_allocate.u32 %0, [%1];" : "=r"(word) : "l"(global) : "memory");
   return word;
 }
 

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/sm90a/ptx/mbarrier.cuh"
+#include "kernels/sm90a/spmm_config.h"
+
+/// The ring of shared-memory stages between producer and consumers of spmm.
+///
+/// Each stage has two barriers. `full`: one arrival (this CTA's producer, with the stage's bytes) and the bytes
+/// themselves, W's half from the other CTA included. `empty`: one arrival from every consumer warpgroup of *both* CTAs,
+/// because this CTA's producer also writes to the other one's stage. The n-th use of a stage (from 0) waits for the
+/// full phase of parity n % 2 and, before it is filled, for the empty phase of parity (n + 1) % 2; a fresh barrier
+/// counts as past parity 1, so that the first filling does not wait.
+///
+/// The other CTA's bytes may come in before this CTA's producer has announced the stage: the pending arrival keeps the
+/// phase open meanwhile. They cannot come a whole phase early, since they wait for this CTA's consumers.
+namespace rtlynx::sm90a {
+
+template <int kTile>
+struct RingPosition {
+  int stage = 0;
+  uint32_t parity = 0;
+
+  __device__ __forceinline__ void advance() {
+    if (++stage == kSpmmTiles[kTile].stages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+  __device__ __forceinline__ int previous_stage() const { return (stage == 0 ? kSpmmTiles[kTile].stages : stage) - 1; }
+};
+
+template <int kTile>
+struct Ring {
+  static constexpr SpmmTile kShape = kSpmmTiles[kTile];
+  static_assert(kShape.weight_bytes() % 2048 == 0, "each half of a stage of W begins at a swizzle atom");
+  static_assert(kShape.shared_bytes() <= kSharedBytesLimit);
+
+  uint32_t base;  ///< 1024-byte aligned shared address
+
+  __device__ __forceinline__ uint32_t weight(int stage) const { return base + stage * kShape.weight_bytes(); }
+  __device__ __forceinline__ uint32_t values(int stage, int consumer) const {
+    return base + kShape.values_offset() + stage * kShape.value_bytes() + consumer * kValueBytes;
+  }
+  __device__ __forceinline__ uint32_t staging(int warp) const {
+    return base + kShape.staging_offset() + warp * kShape.staging_bytes_per_warp();
+  }
+  __device__ __forceinline__ uint32_t full(int stage) const { return base + kShape.barriers_offset() + 16 * stage; }
+  __device__ __forceinline__ uint32_t empty(int stage) const { return full(stage) + 8; }
+
+  /// By one thread, before a barrier of the whole cluster.
+  __device__ __forceinline__ void init() const {
+    for (int stage = 0; stage < kShape.stages; ++stage) {
+      ptx::mbarrier_init(full(stage), 1);
+      ptx::mbarrier_init(empty(stage), kShape.consumers * kClusterSize);
+    }
+    ptx::mbarrier_init_fence();
+  }
+
+  __device__ __forceinline__ void wait_full(const RingPosition<kTile>& position) const {
+    ptx::mbarrier_wait(full(position.stage), position.parity);
+  }
+  __device__ __forceinline__ void wait_empty(const RingPosition<kTile>& position) const {
+    ptx::mbarrier_wait(empty(position.stage), position.parity ^ 1);
+  }
+
+  /// By all lanes of a consumer warpgroup that has finished reading the stage: tells the producers of both CTAs.
+  __device__ __forceinline__ void release(int stage, int lane) const {
+    if (lane < kClusterSize) ptx::mbarrier_arrive_in_cluster(empty(stage), lane);
+  }
+};
+
+}  // namespace rtlynx::sm90a
