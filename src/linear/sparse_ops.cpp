@@ -65,6 +65,12 @@ at::Tensor prune_24(const at::Tensor& x) {
   return groups.masked_fill(mask.logical_not(), 0).view(padded).narrow(-1, 0, x.size(-1)).contiguous();
 }
 
+double energy_kept_24(const at::Tensor& x) {
+  const auto energy = [](const at::Tensor& t) { return t.to(at::kDouble).square().sum().item<double>(); };
+  const double full = energy(x);
+  return full > 0 ? energy(prune_24(x)) / full : 1.0;
+}
+
 at::Tensor token_scale(const at::Tensor& x, const at::Tensor& pruned) {
   constexpr double kEpsilon = 1e-8;  // a zero token gets scale 0 and not 0/0
   const auto energy = [](const at::Tensor& t) { return t.to(at::kFloat).square().sum(-1, /*keepdim=*/true); };

@@ -14,6 +14,9 @@ namespace rtlynx {
 /// Of a weight [n, k] it makes the 2:4 weight by magnitude that the comparisons use.
 at::Tensor prune_24(const at::Tensor& x);
 
+/// sum x~^2 / sum x^2, in fp64: the share of the energy that pruning keeps, 0.5 to 1 (1 for all zeros).
+double energy_kept_24(const at::Tensor& x);
+
 /// The norm compensation of each token, fp32 [..., 1]: sqrt(sum x^2 / (sum x~^2 + 1e-8)), sums in fp32.
 at::Tensor token_scale(const at::Tensor& x, const at::Tensor& pruned);
 

@@ -15,8 +15,8 @@ namespace {
 
 using OptionalTensor = std::optional<at::Tensor>;
 
-at::Tensor prune(const at::Tensor& x) {
-  return prune_24(x);
+at::Tensor prune_op(const at::Tensor& x) {
+  return has_cpu_kernels(x) ? prune_by_kernels(x) : prune_24(x);
 }
 
 at::Tensor prune_meta(const at::Tensor& x) {

@@ -44,7 +44,7 @@ TEST(Prune24, EveryGroupOfSpecialValuesMatchesTheRule) {
 TEST(Prune24, TiesOfNanPayloadsGoToTheLowerIndex) {
   const at::Tensor bits = at::tensor({0x7F800001, 0x7FFFFFFF, 0x7FC00000, 0x7F800000}, at::kInt);
   const at::Tensor pruned = prune_24(bits.view(at::kFloat));
-  EXPECT_TRUE(pruned.isnan().equal(at::tensor({1, 1, 0, 0}, at::kBool)));
+  EXPECT_TRUE(pruned.isnan().equal(at::tensor({1, 1, 0, 0}, at::kInt).to(at::kBool)));
 }
 
 TEST(Prune24, ShortLastGroupsKeepTwo) {
