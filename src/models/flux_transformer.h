@@ -72,9 +72,10 @@ class FluxTransformer2DModel {
   std::vector<Linear*> sparse_linears();
 
   /// Called in order of execution with a module's path, the name of its result ("hidden_states",
-  /// "encoder_hidden_states", "temb") and the result; empty removes it.
+  /// "encoder_hidden_states", "temb") and the result.
   using BlockObserver = std::function<void(std::string_view module, std::string_view tensor, const at::Tensor& value)>;
-  void set_block_observer(BlockObserver observer) { observer_ = std::move(observer); }
+  /// Returns the observer that was there before; an empty one removes it.
+  BlockObserver set_block_observer(BlockObserver observer) { return std::exchange(observer_, std::move(observer)); }
 
   const FluxTransformerConfig& config() const { return config_; }
   const Placement& placement() const { return placement_; }

@@ -17,6 +17,8 @@ namespace rtlynx::pipeline {
 struct PromptEmbeddings {
   at::Tensor prompt_embeds;         ///< [N, max_sequence_length, joint_attention_dim]: T5, padded, no mask
   at::Tensor pooled_prompt_embeds;  ///< [N, pooled_projection_dim]: CLIP
+  /// T5 tokens of each prompt that did not fit into max_sequence_length.
+  std::vector<int64_t> tokens_dropped;
   int64_t size() const { return prompt_embeds.size(0); }
 };
 
@@ -61,6 +63,9 @@ class FluxPipeline {
  private:
   struct State;
   explicit FluxPipeline(std::unique_ptr<State> state);
+  /// The same with the default size filled in; throws as check_size and check_denoise_options do.
+  DenoiseOptions resolved(const DenoiseOptions& options) const;
+
   std::unique_ptr<State> state_;
 };
 

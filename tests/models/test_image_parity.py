@@ -1,0 +1,248 @@
+"""FLUX's transformer, the VAE decoder and the scheduler against diffusers, on random small configs."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from diffusers.pipelines.flux.pipeline_flux import FluxPipeline, calculate_shift
+from image_models import randn, randomise, relative_error, run, run_tensors
+
+TRANSFORMERS = {
+    "guidance": dict(guidance_embeds=True),
+    "no-guidance": dict(),
+    "uneven-axes": dict(attention_head_dim=20, num_attention_heads=3, axes_dims_rope=(8, 4, 8), guidance_embeds=True),
+    "no-first-axis": dict(attention_head_dim=16, axes_dims_rope=(0, 8, 8)),
+    "head-128": dict(attention_head_dim=128, num_attention_heads=1, axes_dims_rope=(16, 56, 56), guidance_embeds=True),
+    "double-only": dict(num_single_layers=0, guidance_embeds=True),
+    "single-only": dict(num_layers=0),
+    "other-out-channels": dict(out_channels=12),
+}
+
+
+def build_transformer(folder, **changes):
+    config = dict(
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=3,
+        attention_head_dim=32,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        pooled_projection_dim=20,
+        axes_dims_rope=(8, 12, 12),
+    )
+    model = randomise(FluxTransformer2DModel(**{**config, **changes}), seed=1)
+    model.save_pretrained(folder)
+    return model
+
+
+def transformer_inputs(model, batch, text, height, width):
+    inputs = {
+        "hidden_states": randn(batch, height * width, model.config.in_channels, seed=2),
+        "encoder_hidden_states": randn(batch, text, model.config.joint_attention_dim, seed=3),
+        "pooled_projections": randn(batch, model.config.pooled_projection_dim, seed=4),
+        "timestep": torch.linspace(0.7311, 0.2, batch),
+    }
+    if model.config.guidance_embeds:
+        inputs["guidance"] = torch.linspace(3.5, 5.3, batch)
+    return inputs
+
+
+def diffusers_forward(model, inputs, height, width, dtype):
+    with torch.no_grad():
+        return model.to(dtype)(
+            **{name: t if name in ("timestep", "guidance") else t.to(dtype) for name, t in inputs.items()},
+            img_ids=FluxPipeline._prepare_latent_image_ids(1, height, width, "cpu", dtype),
+            txt_ids=torch.zeros(inputs["encoder_hidden_states"].shape[1], 3, dtype=dtype),
+            return_dict=False,
+        )[0].float()
+
+
+@pytest.mark.parametrize("batch, text, height, width", [(1, 7, 4, 4), (2, 5, 3, 6)])
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_transformer_fp32(tmp_path, name, batch, text, height, width):
+    model = build_transformer(tmp_path, **TRANSFORMERS[name])
+    inputs = transformer_inputs(model, batch, text, height, width)
+    expected = diffusers_forward(model, inputs, height, width, torch.float32)
+    actual = run_tensors(tmp_path, "image_parity", "transformer", {**inputs, "grid": torch.tensor([height, width])})
+    assert relative_error(actual["output"], expected) <= 1e-5
+    assert actual["same_again"].item() == 1  # the second forward uses the kept rotary table
+
+
+@pytest.mark.parametrize("name", ["guidance", "no-guidance"])
+def test_transformer_bf16(tmp_path, name):
+    model = build_transformer(tmp_path, **TRANSFORMERS[name]).bfloat16()  # the exact answer belongs to bf16 weights
+    inputs = transformer_inputs(model, 2, 6, 4, 6)
+    for key in ("hidden_states", "encoder_hidden_states", "pooled_projections"):
+        inputs[key] = inputs[key].bfloat16().float()
+    theirs = diffusers_forward(model, inputs, 4, 6, torch.bfloat16)
+    rounded = {**inputs}  # what bf16 makes of t and guidance is part of the input
+    for key in ("timestep", "guidance"):
+        if key in rounded:
+            rounded[key] = (rounded[key].bfloat16() * 1000).float() / 1000
+    exact = diffusers_forward(model, rounded, 4, 6, torch.float64)
+    ours = run_tensors(tmp_path, "image_parity", "transformer", {**inputs, "grid": torch.tensor([4, 6])}, "bf16")
+    their_error = (theirs - exact).norm()
+    assert (ours["output"] - exact).norm() <= 2 * their_error
+    assert their_error <= 0.1 * exact.norm()  # else the comparison says nothing
+
+
+VAES = {
+    "flux-like": dict(use_quant_conv=False, use_post_quant_conv=False, latent_channels=16, shift_factor=0.1159),
+    "post-quant-conv": dict(),
+    "no-mid-attention": dict(mid_block_add_attention=False),
+    "narrow-to-wide": dict(block_out_channels=(8, 24, 40), layers_per_block=2, norm_num_groups=8),
+    "one-block": dict(block_out_channels=(16,), norm_num_groups=4),
+}
+
+
+def build_vae(folder, **changes):
+    config = dict(block_out_channels=(8, 16, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4)
+    config |= changes
+    blocks = len(config["block_out_channels"])
+    model = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * blocks, up_block_types=("UpDecoderBlock2D",) * blocks, **config
+    )
+    randomise(model, seed=5).save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("name", VAES)
+def test_vae_fp32(tmp_path, name):
+    model = build_vae(tmp_path, **VAES[name])
+    latents = randn(2, model.config.latent_channels, 6, 10, seed=6)
+    with torch.no_grad():
+        expected = model.decode(latents).sample
+    actual = run_tensors(tmp_path, "image_parity", "vae", {"latents": latents})["output"]
+    assert relative_error(actual, expected) <= 1e-4
+
+
+def test_vae_bf16(tmp_path):
+    model = build_vae(tmp_path, **VAES["flux-like"]).bfloat16()
+    latents = randn(1, 16, 8, 6, seed=6).bfloat16()
+    with torch.no_grad():
+        theirs = model.decode(latents).sample.float()
+        exact = model.double().decode(latents.double()).sample
+    ours = run_tensors(tmp_path, "image_parity", "vae", {"latents": latents.float()}, "bf16")["output"]
+    assert (ours - exact).norm() <= 2 * (theirs - exact).norm()
+
+
+SCHEDULERS = {
+    "flux-dev": dict(use_dynamic_shifting=True, shift=3.0),
+    "schnell": dict(shift=1.0),
+    "static": dict(shift=3.0),
+    "linear": dict(use_dynamic_shifting=True, time_shift_type="linear", base_shift=0.7, max_shift=2.5),
+    "terminal": dict(use_dynamic_shifting=True, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02),
+    "static-terminal": dict(shift=2.5, shift_terminal=0.1),
+    "few-timesteps": dict(use_dynamic_shifting=True, num_train_timesteps=500),
+}
+
+
+SCHEDULES = [(name, steps, tokens, "fp32") for name in SCHEDULERS for steps, tokens in [(28, 4096), (9, 77)]]
+SCHEDULES += [("flux-dev", 4, 256, "bf16"), ("terminal", 50, 1024, "bf16")]
+
+
+@pytest.mark.parametrize("name, steps, tokens, dtype", SCHEDULES)
+def test_scheduler(tmp_path, name, steps, tokens, dtype):
+    scheduler = FlowMatchEulerDiscreteScheduler(**SCHEDULERS[name])
+    scheduler.save_pretrained(tmp_path)
+    torch_dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    sample = randn(2, 5, 8, seed=7).to(torch_dtype)
+    outputs = randn(steps, 2, 5, 8, seed=8).to(torch_dtype)
+    inputs = {"sample": sample.float(), "model_outputs": outputs.float(), "image_seq_len": torch.tensor(tokens)}
+    actual = run_tensors(tmp_path, "image_parity", "scheduler", inputs, dtype)
+
+    keys = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+    mu = calculate_shift(tokens, *(scheduler.config[key] for key in keys))
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
+    assert torch.equal(actual["sigmas"], scheduler.sigmas)
+    assert torch.equal(actual["timesteps"], scheduler.timesteps)
+    scheduler.set_begin_index(0)
+    for i, t in enumerate(scheduler.timesteps):
+        sample = scheduler.step(outputs[i], t, sample, return_dict=False)[0]
+        assert torch.equal(actual["samples"][i], sample.float())
+
+
+def change_config(folder, file, **changes):
+    config = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**config, **changes}))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(patch_size=2), "unsupported: .*patch_size is 2"),
+        (dict(axes_dims_rope=[8, 12, 14]), r"bad-config: .*axes_dims_rope is \[8, 12, 14\].*32"),
+        (dict(axes_dims_rope=[9, 11, 12]), "bad-config: .*axes_dims_rope"),
+        (dict(axes_dims_rope=[16, 16]), "bad-config: .*axes_dims_rope has 2 values, expected 3"),
+        (dict(num_layers=-1), "bad-config: .*num_layers"),
+        (dict(num_layers=1), "tensor-unexpected: .*transformer_blocks.1"),
+        (dict(num_single_layers=4), "tensor-missing: .*single_transformer_blocks.3"),
+        (dict(num_attention_heads=4), "tensor-shape: "),
+        (dict(attention_head_dim=0), "bad-config: .*attention_head_dim"),
+        (dict(in_channels=1e300), "bad-config: .*in_channels"),
+    ],
+)
+def test_transformer_refuses(tmp_path, changes, message):
+    build_transformer(tmp_path)
+    change_config(tmp_path, "config.json", **changes)
+    refuses(tmp_path, "transformer", message)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(act_fn="gelu"), "unsupported: .*act_fn"),
+        (dict(up_block_types=["AttnUpDecoderBlock2D"] * 3), "unsupported: .*AttnUpDecoderBlock2D"),
+        (dict(up_block_types=["UpDecoderBlock2D"]), "bad-config: .*1 up_block_types for 3"),
+        (dict(norm_num_groups=5), "bad-config: .*norm_num_groups, 5"),
+        (dict(block_out_channels=[]), "bad-config: .*block_out_channels"),
+        (dict(scaling_factor=0), "bad-config: .*scaling_factor"),
+        (dict(mid_block_add_attention=False), "tensor-unexpected: .*decoder.mid_block.attentions"),
+    ],
+)
+def test_vae_refuses(tmp_path, changes, message):
+    build_vae(tmp_path)
+    change_config(tmp_path, "config.json", **changes)
+    refuses(tmp_path, "vae", message)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(use_karras_sigmas=True), "unsupported: .*use_karras_sigmas"),
+        (dict(use_flow_sigmas=True), "unsupported: .*use_flow_sigmas"),
+        (dict(stochastic_sampling=True), "unsupported: .*stochastic_sampling"),
+        (dict(time_shift_type="cosine"), "bad-config: .*cosine.*exponential or linear"),
+        (dict(base_image_seq_len=4096), "bad-config: .*two different"),
+        (dict(shift=0), "bad-config: .*shift"),
+        (dict(max_shift=1000, base_shift=900), "invalid-argument: .*not finite"),
+    ],
+)
+def test_scheduler_refuses(tmp_path, changes, message):
+    FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).save_pretrained(tmp_path)
+    change_config(tmp_path, "scheduler_config.json", **changes)
+    refuses(tmp_path, "scheduler", message)
+
+
+def refuses(folder, component, message):
+    tensors = {"model_outputs": torch.zeros(2, 1), "sample": torch.zeros(1), "image_seq_len": torch.tensor(4)}
+    with pytest.raises(AssertionError, match=message):
+        run_tensors(folder, "image_parity", component, tensors)
+    assert not (folder / "output.safetensors").exists()
+
+
+def test_transformer_refuses_inputs_of_another_shape(tmp_path):
+    model = build_transformer(tmp_path, guidance_embeds=True)
+    inputs = {**transformer_inputs(model, 2, 5, 3, 4), "grid": torch.tensor([4, 4])}
+    with pytest.raises(AssertionError, match=r"invalid-argument: .*hidden_states.*\[2, 12, 16\].*\[2, 16, 16\]"):
+        run_tensors(tmp_path, "image_parity", "transformer", inputs)
+    inputs = {**inputs, "grid": torch.tensor([3, 4])}
+    del inputs["guidance"]
+    with pytest.raises(AssertionError, match="invalid-argument: .*guidance"):
+        run_tensors(tmp_path, "image_parity", "transformer", inputs)
+
+
+def test_usage():
+    assert run("image_parity").returncode == 2
