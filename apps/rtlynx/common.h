@@ -26,14 +26,18 @@ void add_sparse_options(CLI::App& verb, SparseOptions& options);
 Placement prepare(const CommonOptions& options);
 
 /// Loads the model and puts its linears into the mode; says on standard error what it did when verbose.
-std::unique_ptr<pipeline::FluxPipeline> load_pipeline(const std::string& model, const CommonOptions& common,
-                                                      const SparseOptions& sparse);
+pipeline::FluxPipeline load_pipeline(const std::string& model, const CommonOptions& common, const SparseOptions& sparse);
 
 /// The adapter given, or `rtlynx-r*-*.safetensors` beside the model's folders when there is exactly one.
 std::filesystem::path find_adapter(const std::string& model, const std::string& adapter);
 
-LinearMode parse_mode(const std::string& text);
 PlanPolicy parse_plan(const std::string& text);
+
+/// The scorer that knows the model's scenes: `<model>-scorer`, beside the model folder.
+std::filesystem::path find_scorer(const std::string& model);
+
+/// The lines of a UTF-8 text file of at most 16 MiB, without empty ones.
+std::vector<std::string> read_lines(const std::filesystem::path& path);
 
 /// The greatest resident memory of this process so far, in bytes.
 int64_t peak_memory_bytes();

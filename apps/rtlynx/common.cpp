@@ -1,0 +1,85 @@
+#include "common.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <thread>
+
+#include "calibration/apply_adapter.h"
+#include "io/adapter.h"
+#include "rtlynx/backend.h"
+
+namespace rtlynx::cli {
+
+void add_common_options(CLI::App& verb, CommonOptions& options) {
+  verb.add_option("--device", options.device, "cpu or cuda")->capture_default_str()->check(CLI::IsMember({"cpu", "cuda"}));
+  verb.add_option("--dtype", options.dtype, "fp32 or bf16")->capture_default_str()->check(CLI::IsMember({"fp32", "bf16"}));
+  verb.add_option("-t,--threads", options.threads, "CPU threads; 0: one per core")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
+  verb.add_flag("-q,--quiet", options.quiet, "Print nothing but errors");
+  verb.add_flag("-v,--verbose", options.verbose, "Print what was loaded, the plan and peak memory");
+}
+
+void add_sparse_options(CLI::App& verb, SparseOptions& options) {
+  verb.add_option("--mode", options.mode,
+                  "dense; sa: activations pruned 2:4; sa-nc: and scaled to their norm; sa-nc-lora: and the adapter's branch")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"dense", "sa", "sa-nc", "sa-nc-lora"}));
+  verb.add_option("--adapter", options.adapter, "Adapter file; without it, the one rtlynx-*.safetensors in the model folder");
+  verb.add_option("--plan", options.plan,
+                  "auto: dense where sparse is slower on this machine; sparse: never dense; require: an error there")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "sparse", "require"}));
+  verb.add_flag_callback("--require-sparse", [&options] { options.plan = "require"; }, "The same as --plan require");
+}
+
+PlanPolicy parse_plan(const std::string& text) {
+  if (text == "sparse") return PlanPolicy::kSparse;
+  if (text == "require") return PlanPolicy::kRequire;
+  return PlanPolicy::kAuto;
+}
+
+Placement prepare(const CommonOptions& options) {
+  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const int threads = options.threads > 0 ? options.threads : cores;
+  at::set_num_threads(threads);
+  set_num_threads(threads);
+  // The same command must give the same bytes.
+  at::globalContext().setDeterministicCuDNN(true);
+  at::globalContext().setBenchmarkCuDNN(false);
+  Placement placement;
+  placement.dtype = options.dtype == "bf16" ? at::kBFloat16 : at::kFloat;
+  if (options.device == "cuda") {
+    if (!at::hasCUDA() || at::globalContext().getNumGPUs() == 0) {
+      throw Error(ErrorCode::kUnsupported, "--device cuda: libtorch finds no usable GPU on this machine");
+    }
+    placement.device = at::Device(at::kCUDA, 0);
+  }
+  return placement;
+}
+
+std::filesystem::path find_adapter(const std::string& model, const std::string& adapter) {
+  if (!adapter.empty()) return adapter;
+  std::vector<std::filesystem::path> found;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(model, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("rtlynx-") && name.ends_with(".safetensors")) found.push_back(entry.path());
+  }
+  if (found.size() == 1) return found.front();
+  throw Error(ErrorCode::kNotFound,
+              fmt::format("{}: found {} files rtlynx-*.safetensors, expected one; make one with 'rtlynx calibrate' or "
+                          "name it with --adapter",
+                          model, found.size()));
+}
+
+int64_t peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<int64_t>(usage.ru_maxrss) * 1024;  // Linux counts KiB
+}
+
+}  // namespace rtlynx::cli

@@ -1,0 +1,186 @@
+"""The command-line tool as a person uses it: exit codes, messages, files, repeatability."""
+
+import os
+import subprocess
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+RTLYNX = Path(os.environ["RTLYNX_BIN_DIR"]) / "rtlynx"
+MODEL = ROOT / "models" / "mini-flux"
+PROMPT = "a fox above a red apple on a striped blue background"
+
+
+def rtlynx(*arguments, cwd=ROOT, **kwargs):
+    return subprocess.run(
+        [RTLYNX, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300, **kwargs
+    )
+
+
+def generate(output, *arguments, **kwargs):
+    return rtlynx("generate", "-m", MODEL, "-p", PROMPT, "--steps", 2, "-o", output, *arguments, **kwargs)
+
+
+def test_help_teaches_every_verb():
+    overview = rtlynx("--help")
+    assert overview.returncode == 0
+    for verb in ("generate", "calibrate", "evaluate", "inspect", "bench"):
+        assert verb in overview.stdout
+        text = rtlynx(verb, "--help")
+        assert text.returncode == 0
+        assert "Example" in text.stdout or "example" in text.stdout
+
+
+def test_version():
+    result = rtlynx("--version")
+    assert result.returncode == 0
+    assert result.stdout.strip().count(".") == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["generate"], ["generate", "-p", "x", "--mode", "fast"]])
+def test_wrong_use_exits_2(arguments):
+    result = rtlynx(*arguments)
+    assert result.returncode == 2
+    assert result.stderr
+
+
+@pytest.mark.parametrize("mode", ["dense", "sa", "sa-nc", "sa-nc-lora"])
+def test_same_command_same_bytes(tmp_path, mode):
+    images = []
+    for name in ("a.png", "b.png"):
+        result = generate(tmp_path / name, "--mode", mode, "--plan", "sparse", "-s", 3)
+        assert result.returncode == 0, result.stderr
+        images.append((tmp_path / name).read_bytes())
+    assert images[0] == images[1]
+    assert Image.open(tmp_path / "a.png").size == (256, 256)
+
+
+def test_modes_and_seeds_change_the_picture(tmp_path):
+    checksums = set()
+    for name, extra in {"dense": (), "sa": ("--mode", "sa", "--plan", "sparse"), "seed": ("-s", 9)}.items():
+        assert generate(tmp_path / f"{name}.png", *extra).returncode == 0
+        checksums.add(zlib.crc32(Image.open(tmp_path / f"{name}.png").tobytes()))
+    assert len(checksums) == 3
+
+
+def test_image_i_of_a_batch_is_the_picture_of_seed_plus_i(tmp_path):
+    assert generate(tmp_path / "batch.png", "-b", 2, "-s", 5).returncode == 0
+    assert generate(tmp_path / "single.png", "-s", 6).returncode == 0
+    second = Image.open(tmp_path / "batch-001.png").tobytes()
+    single = Image.open(tmp_path / "single.png").tobytes()
+    worst = max(abs(a - b) for a, b in zip(second, single, strict=True))
+    assert worst <= 1
+
+
+def test_metadata_carries_what_made_the_picture(tmp_path):
+    assert generate(tmp_path / "a.png", "-s", 11).returncode == 0
+    text = Image.open(tmp_path / "a.png").text["parameters"]
+    for part in (PROMPT, "Seed: 11", "Steps: 2", "Size: 256x256", "Mode: dense", "RT-Lynx"):
+        assert part in text
+    shown = rtlynx("inspect", tmp_path / "a.png")
+    assert shown.returncode == 0
+    assert PROMPT in shown.stdout
+
+    assert generate(tmp_path / "bare.png", "--disable-image-metadata").returncode == 0
+    assert "parameters" not in Image.open(tmp_path / "bare.png").text
+
+
+BAD_USE = {
+    "width 13": (["-W", 13], "13"),
+    "height 0 tokens": (["-H", -16], "-16"),
+    "steps 0": (["--steps", 0], "step"),
+    "output is no png": (["-o", "picture.jpg"], ".png"),
+    "prompt of 1 MB": (["-p", "fox " * 250_000], "prompt"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_USE)
+def test_bad_values_give_one_line_and_exit_2(tmp_path, name):
+    arguments, expected = BAD_USE[name]
+    if name == "prompt of 1 MB":  # longer than the kernel lets one argument be
+        prompt = tmp_path / "prompt.txt"
+        prompt.write_text(arguments[1])
+        arguments = ["--prompt-file", prompt]
+        result = rtlynx("generate", "-m", MODEL, "-o", "out.png", *arguments, cwd=tmp_path)
+    else:
+        result = rtlynx("generate", "-m", MODEL, "-p", PROMPT, "-o", "out.png", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert expected in result.stderr
+    assert not list(tmp_path.glob("*.png")) and not list(tmp_path.glob("*.jpg"))
+
+
+def test_invalid_utf8_prompt(tmp_path):
+    result = subprocess.run(
+        [RTLYNX, "generate", "-m", MODEL, "-p", b"fox \xff\xfe", "-o", tmp_path / "a.png"], capture_output=True
+    )
+    assert result.returncode == 2
+    assert b"UTF-8" in result.stderr
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_missing_folder_exits_1(tmp_path):
+    result = rtlynx("generate", "-m", tmp_path / "nothing", "-p", "x", "-o", tmp_path / "a.png")
+    assert result.returncode == 1
+    assert "not-found" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def copy_model(target):
+    target.mkdir()
+    for source in MODEL.rglob("*"):
+        place = target / source.relative_to(MODEL)
+        if source.is_dir():
+            place.mkdir()
+        else:
+            place.write_bytes(source.read_bytes())
+    return target
+
+
+def test_truncated_shard_names_the_file(tmp_path):
+    model = copy_model(tmp_path / "model")
+    shard = sorted((model / "transformer").glob("*.safetensors"))[-1]
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    result = rtlynx("generate", "-m", model, "-p", "x", "-o", tmp_path / "a.png")
+    assert result.returncode == 1
+    assert shard.name in result.stderr
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_full_disk_leaves_nothing(tmp_path):
+    mount = tmp_path / "small"
+    mount.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", mount], capture_output=True).returncode != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    try:
+        result = generate(mount / "a.png")
+        assert result.returncode == 1
+        assert "write-failed" in result.stderr and "a.png" in result.stderr
+        assert list(mount.iterdir()) == []
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
+def test_an_adapter_of_another_model_is_refused(tmp_path):
+    model = copy_model(tmp_path / "model")
+    shard = sorted((model / "transformer").glob("*.safetensors"))[0]
+    data = bytearray(shard.read_bytes())
+    data[-2] ^= 1
+    shard.write_bytes(bytes(data))
+    result = rtlynx("generate", "-m", model, "-p", "x", "--mode", "sa-nc-lora", "-o", tmp_path / "a.png")
+    assert result.returncode == 1
+    assert "fingerprint" in result.stderr
+
+
+def test_inspect_a_model_and_an_adapter():
+    model = rtlynx("inspect", MODEL)
+    assert model.returncode == 0, model.stderr
+    for part in ("FluxPipeline", "transformer", "transformer_blocks.0.attn.to_q", "single_transformer_blocks.0.proj_out"):
+        assert part in model.stdout
+    adapter = rtlynx("inspect", next(MODEL.glob("rtlynx-*.safetensors")))
+    assert adapter.returncode == 0, adapter.stderr
+    for part in ("rank", "sparse", "transformer_blocks.0.attn.to_q"):
+        assert part in adapter.stdout
