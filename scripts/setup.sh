@@ -6,9 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly PACKAGES=(
   g++ cmake ninja-build pkg-config python3-venv ccache
   libfmt-dev nlohmann-json3-dev libhwy-dev libspng-dev libcli11-dev
-  libsentencepiece-dev libgtest-dev libbenchmark-dev
+  libicu-dev libcairo2-dev fonts-dejavu-core libgtest-dev libbenchmark-dev
 )
-export PATH="/usr/lib/ccache:$PATH"
 export CCACHE_DIR="${CCACHE_DIR:-$PWD/.cache/ccache}" CCACHE_MAXSIZE="${CCACHE_MAXSIZE:-2G}"
 
 say() { printf '\n== %s\n' "$*" >&2; }
