@@ -1,0 +1,214 @@
+// Speed beside cuBLASLt in one process. All contestants of a shape take turns, in an order that rotates from batch to
+// batch, so that clocks, power and cache hit them alike; figures are medians over the batches after two that warm up.
+// N(0, 1) data: zeros would draw less power and clock higher.
+#include "bench.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <memory>
+
+#include "dense_product.h"
+#include "device_memory.h"
+#include "gpu_monitor.h"
+#include "kernels/shapes.h"
+#include "kernels/sm90a/spmm_config.h"
+#include "reference.h"
+#include "rtlynx/sm90a.h"
+#include "stopwatch.h"
+
+namespace rtlynx::check {
+namespace {
+
+constexpr int kBatches = 11, kWarmUpBatches = 2;
+constexpr double kBatchSeconds = 0.004;
+constexpr int64_t kRank = 64;
+
+struct Contestant {
+  std::string name;
+  std::function<void()> call;
+  int repeats = 1;
+  std::vector<double> seconds;
+  GpuMonitor::Sample monitor;
+
+  double median() const {
+    std::vector<double> sorted = seconds;
+    std::sort(sorted.begin(), sorted.end());
+    return sorted[sorted.size() / 2];
+  }
+};
+
+std::unique_ptr<DeviceMatrix> gaussian(int64_t rows, int64_t cols, uint32_t seed) {
+  auto matrix = std::make_unique<DeviceMatrix>(rows, cols);
+  fill_gaussian(matrix->data(), rows * cols, seed);
+  return matrix;
+}
+
+/// Everything one shape needs, and the contestants on it.
+class ShapeBench {
+ public:
+  explicit ShapeBench(const LinearShape& shape)
+      : shape_(shape),
+        x_(gaussian(shape.m, shape.k, 1)),
+        w_(gaussian(shape.n, shape.k, 2)),
+        lora_a_(gaussian(kRank, shape.k, 3)),
+        lora_up_(gaussian(shape.n, kRank, 4)),
+        bias_(gaussian(1, shape.n, 5)),
+        lora_down_(gaussian(shape.m, kRank, 6)),
+        d_(shape.m, shape.n),
+        blocks_(static_cast<std::size_t>(sm90a::compressed_bytes(shape.m, shape.k).value())),
+        scale_(static_cast<std::size_t>(shape.m) * 4),
+        a_{blocks_.data(), static_cast<float*>(scale_.data()), shape.m, shape.k},
+        dense_(shape.m, shape.n, shape.k, x_->data(), w_->data(), d_.data()),
+        down_(shape.m, kRank, shape.k, x_->data(), lora_a_->data(), lora_down_->data()),
+        copy_from_(copy_bytes()),
+        copy_to_(copy_bytes()) {
+    prune();
+    add_contestants();
+  }
+
+  void measure(const GpuMonitor& monitor) {
+    for (Contestant& contestant : contestants_) {
+      contestant.call();
+      const Stopwatch watch(2, contestant.call);
+      contestant.repeats = std::clamp(static_cast<int>(kBatchSeconds / watch.seconds()), 2, 100);
+    }
+    const auto count = contestants_.size();
+    for (std::size_t batch = 0; batch < kBatches; ++batch) {
+      for (std::size_t i = 0; i < count; ++i) {
+        Contestant& contestant = contestants_[(i + 3 * batch) % count];
+        const Stopwatch watch(contestant.repeats, contestant.call);
+        if (batch + 1 == kBatches) contestant.monitor = monitor.sample();  // while the batch runs
+        const double seconds = watch.seconds();
+        if (batch >= kWarmUpBatches) contestant.seconds.push_back(seconds);
+      }
+    }
+  }
+
+  void print() const {
+    std::printf("%5lld x %5lld x %5lld  cuBLASLt %7.1f us %4.0f TF (%d algorithms)\n", static_cast<long long>(shape_.m),
+                static_cast<long long>(shape_.n), static_cast<long long>(shape_.k), dense_seconds() * 1e6,
+                tera(dense_seconds()), dense_.candidates());
+    for (const Contestant& c : contestants_) {
+      std::printf("   %-24s %8.1f us  %5.0f TF  %.3fx  %4u MHz %4.0f W\n", c.name.c_str(), c.median() * 1e6,
+                  tera(c.median()), dense_seconds() / c.median(), c.monitor.sm_mhz, c.monitor.watts);
+    }
+    std::printf("   prune_compress moves %.1f MB at %.2f TB/s, %.0f %% of what a copy of as many bytes reaches\n",
+                moved_bytes() * 1e-6, moved_bytes() / seconds_of("prune_compress") * 1e-12,
+                100 * seconds_of("copy") / seconds_of("prune_compress"));
+    std::fflush(stdout);
+  }
+
+  void write(std::ofstream& out, const std::string& gpu) const {
+    for (const Contestant& c : contestants_) {
+      const auto [low, high] = std::minmax_element(c.seconds.begin(), c.seconds.end());
+      char line[512];
+      std::snprintf(
+          line, sizeof(line),
+          "{\"gpu\": \"%s\", \"dtype\": \"bf16\", \"m\": %lld, \"n\": %lld, \"k\": %lld, \"contestant\": \"%s\", "
+          "\"median_us\": %.3f, \"min_us\": %.3f, \"max_us\": %.3f, \"dense_tflops\": %.1f, "
+          "\"over_cublaslt\": %.4f, \"sm_mhz\": %u, \"watts\": %.0f, \"clock_limits\": %llu}",
+          gpu.c_str(), static_cast<long long>(shape_.m), static_cast<long long>(shape_.n),
+          static_cast<long long>(shape_.k), c.name.c_str(), c.median() * 1e6, *low * 1e6, *high * 1e6, tera(c.median()),
+          dense_seconds() / c.median(), c.monitor.sm_mhz, c.monitor.watts, c.monitor.limits);
+      out << line << '\n';
+    }
+  }
+
+  /// How many times faster than cuBLASLt.
+  double ratio_of(const std::string& name) const { return dense_seconds() / seconds_of(name); }
+
+ private:
+  double moved_bytes() const { return 3.125 * static_cast<double>(shape_.m) * static_cast<double>(shape_.k); }
+  /// A copy reads and writes each of these.
+  std::size_t copy_bytes() const { return static_cast<std::size_t>(moved_bytes() / 2); }
+
+  void prune() { require(sm90a::prune_compress(x_->view(), a_, nullptr)); }
+  void multiply(const sm90a::SpmmOptions& options) {
+    require(sm90a::spmm(read_only(a_), w_->view(), d_.mutable_view(), options, nullptr));
+  }
+
+  void add_contestants() {
+    const auto add = [&](const std::string& name, std::function<void()> call) {
+      contestants_.push_back({name, std::move(call), 1, {}, {}});
+    };
+    add("cublaslt", [this] { dense_.run(); });
+    add("spmm", [this] { multiply({}); });
+    for (int tile = 0; tile < sm90a::kSpmmTileCount; ++tile) {
+      const sm90a::SpmmTile& t = sm90a::kSpmmTiles[tile];
+      add("spmm " + std::to_string(t.rows()) + "x" + std::to_string(t.columns),
+          [this, tile] { multiply({.tile = tile}); });
+    }
+    const sm90a::SpmmOptions everything{
+        .bias = bias_->view(), .lora_down = lora_down_->view(), .lora_up = lora_up_->view()};
+    add("spmm + rank 64 + bias", [this, everything] { multiply(everything); });
+    add("prune_compress", [this] { prune(); });
+    add("prune_compress + spmm", [this] {
+      prune();
+      multiply({});
+    });
+    add("linear, rank 64, bias", [this, everything] {
+      prune();
+      down_.run();
+      multiply(everything);
+    });
+    add("copy", [this] {
+      require(cudaMemcpyAsync(copy_to_.data(), copy_from_.data(), copy_bytes(), cudaMemcpyDeviceToDevice, nullptr),
+              "copy");
+    });
+  }
+
+  double seconds_of(const std::string& name) const {
+    for (const Contestant& c : contestants_) {
+      if (c.name == name) return c.median();
+    }
+    return std::nan("");
+  }
+  double dense_seconds() const { return seconds_of("cublaslt"); }
+  /// TFLOP/s of the dense product that a time stands for.
+  double tera(double seconds) const {
+    return 2e-12 * static_cast<double>(shape_.m) * static_cast<double>(shape_.n) * static_cast<double>(shape_.k) /
+           seconds;
+  }
+
+  LinearShape shape_;
+  std::unique_ptr<DeviceMatrix> x_, w_, lora_a_, lora_up_, bias_, lora_down_;
+  DeviceMatrix d_;
+  DeviceBytes blocks_, scale_;
+  sm90a::MutableCompressedView a_;
+  DenseProduct dense_, down_;
+  DeviceBytes copy_from_, copy_to_;
+  std::vector<Contestant> contestants_;
+};
+
+}  // namespace
+
+void bench(const std::string& shapes_path, const std::string& results_path) {
+  const Result<std::vector<LinearShape>> shapes = read_shapes(shapes_path);
+  require(shapes.status());
+  std::ofstream out(results_path, std::ios::app);
+  if (!out) throw std::runtime_error(results_path + ": cannot be written");
+  cudaDeviceProp properties{};
+  require(cudaGetDeviceProperties(&properties, 0), "device properties");
+  const GpuMonitor monitor;
+  const char* const names[] = {"spmm", "prune_compress + spmm", "linear, rank 64, bias"};
+  double logarithms[3] = {};
+  for (const LinearShape& shape : shapes.value()) {
+    ShapeBench bench(shape);
+    bench.measure(monitor);
+    bench.print();
+    bench.write(out, properties.name);
+    for (int i = 0; i < 3; ++i) logarithms[i] += std::log(bench.ratio_of(names[i]));
+  }
+  std::printf("geometric means over %zu shapes, over cuBLASLt:", shapes.value().size());
+  for (int i = 0; i < 3; ++i) {
+    std::printf("  %s %.3fx", names[i], std::exp(logarithms[i] / static_cast<double>(shapes.value().size())));
+  }
+  std::printf("\n");
+  out.flush();
+  if (!out) throw std::runtime_error(results_path + ": cannot be written");
+}
+
+}  // namespace rtlynx::check
