@@ -18,9 +18,8 @@ namespace {
 
 constexpr std::size_t kMaxFileBytes = 256u << 20;
 constexpr std::size_t kMaxTextBytes = 1u << 20;
-// Of a file that is read: one chunk's texts after inflating, and all of them together.
-constexpr std::size_t kMaxChunkBytes = 4u << 20;
-constexpr std::size_t kMaxChunksBytes = 16u << 20;
+// Of a file that is read: all metadata together, after inflating.
+constexpr std::size_t kMaxMetadataBytes = 16u << 20;
 
 using Context = std::unique_ptr<spng_ctx, decltype(&spng_ctx_free)>;
 
@@ -35,7 +34,8 @@ void check(int code, const std::string& origin) {
   if (code == SPNG_OK) return;
   ErrorCode error = ErrorCode::kBadPng;
   if (code == SPNG_EMEM) error = ErrorCode::kOutOfMemory;
-  if (code == SPNG_EUSER_WIDTH || code == SPNG_EUSER_HEIGHT) error = ErrorCode::kImageTooLarge;
+  if (code == SPNG_EUSER_WIDTH || code == SPNG_EUSER_HEIGHT || code == SPNG_ECHUNK_LIMITS)
+    error = ErrorCode::kImageTooLarge;
   throw Error(error, fmt::format("{}: {}", origin, spng_strerror(code)));
 }
 
@@ -73,6 +73,7 @@ std::vector<spng_text> to_spng(const PngText& texts) {
   static char empty[] = "";
   std::vector<spng_text> result;
   for (const auto& [keyword, value] : texts) {
+    if (value.empty()) continue;  // spng refuses them
     spng_text text{};
     keyword.copy(text.keyword, sizeof(text.keyword) - 1);
     text.type = is_ascii(value) ? SPNG_TEXT : SPNG_ITXT;
@@ -135,7 +136,7 @@ Context open_png(std::span<const std::byte> file, const std::string& origin, Png
   Context context = make_context(0, origin);
   constexpr auto kSide = static_cast<uint32_t>(kMaxPngSide);
   check(spng_set_image_limits(context.get(), kSide, kSide), origin);
-  check(spng_set_chunk_limits(context.get(), kMaxChunkBytes, kMaxChunksBytes), origin);
+  check(spng_set_chunk_limits(context.get(), kMaxMetadataBytes, kMaxMetadataBytes), origin);
   check(spng_set_png_buffer(context.get(), file.data(), file.size()), origin);
   spng_ihdr header{};
   check(spng_get_ihdr(context.get(), &header), origin);
@@ -188,6 +189,8 @@ PngImage read_png(const std::filesystem::path& path) {
     check(spng_decoded_image_size(context.get(), SPNG_FMT_RGB8, &size), origin);
     image.rgb.resize(size);
     check(spng_decode_image(context.get(), image.rgb.data(), size, SPNG_FMT_RGB8, 0), origin);
+    // The pixels may be complete in a file that ends too early.
+    check(spng_decode_chunks(context.get()), origin);
     return image;
   });
 }

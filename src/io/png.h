@@ -23,13 +23,15 @@ struct PngImage {
 };
 
 /// Writes 8-bit RGB, `rgb` being width * height * 3 bytes, atomically; the texts as tEXt where they are ASCII, else as
-/// iTXt. Equal inputs give equal bytes. Throws Error: kInvalidArgument (sizes, a keyword that is not 1 to 79 printable
-/// ASCII characters, a text that is not UTF-8, holds NUL or passes 1 MiB), kOutOfMemory, kNotAFile, kWriteFailed.
+/// iTXt; empty ones are left out. Equal inputs give equal bytes. Throws Error: kInvalidArgument (sizes, a keyword that
+/// is not 1 to 79 printable ASCII characters, a text that is not UTF-8, holds NUL or passes 1 MiB), kOutOfMemory,
+/// kNotAFile, kWriteFailed.
 void write_png(const std::filesystem::path& path, int64_t width, int64_t height, std::span<const uint8_t> rgb,
                const PngText& text);
 
 /// Any PNG as 8-bit RGB (alpha dropped, 16 bits cut to 8) with its texts. Texts that are not UTF-8 are taken as
-/// Latin-1; of two texts with one keyword the first stays. Throws Error: kBadPng, kImageTooLarge, kOutOfMemory and what
+/// Latin-1; of two texts with one keyword the first stays. Throws Error: kBadPng, kImageTooLarge (also
+/// for more than 16 MiB of metadata), kOutOfMemory and what
 /// ReadFile throws.
 PngImage read_png(const std::filesystem::path& path);
 
