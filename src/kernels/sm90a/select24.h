@@ -50,11 +50,11 @@ RTLYNX_HOST_DEVICE KeptPair select24(uint32_t low, uint32_t high) {
   // Without the sign, bf16 bits order like the numbers; 0x7f81 and above are NaN and count as one value.
   const uint32_t magnitude01 = min_halves(low & 0x7fff7fffu, 0x7f817f81u);
   const uint32_t magnitude23 = min_halves(high & 0x7fff7fffu, 0x7f817f81u);
-  // 3 - index below the magnitude makes all keys different and lets the lower index win a tie.
-  const uint32_t key0 = ((magnitude01 & 0xffffu) << 2) | 3u;
-  const uint32_t key1 = ((magnitude01 >> 16) << 2) | 2u;
-  const uint32_t key2 = ((magnitude23 & 0xffffu) << 2) | 1u;
-  const uint32_t key3 = (magnitude23 >> 16) << 2;
+  // The magnitude in the upper half and 3 - index below it: all keys differ, and the lower index wins a tie.
+  const uint32_t key0 = (magnitude01 << 16) + 3u;
+  const uint32_t key1 = (magnitude01 & 0xffff0000u) | 2u;
+  const uint32_t key2 = (magnitude23 << 16) + 1u;
+  const uint32_t key3 = magnitude23 & 0xffff0000u;
   const uint32_t winner01 = larger(key0, key1), loser01 = smaller(key0, key1);
   const uint32_t winner23 = larger(key2, key3), loser23 = smaller(key2, key3);
   const uint32_t first = larger(winner01, winner23);
