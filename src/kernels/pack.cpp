@@ -57,20 +57,21 @@ Status pack_panels(const MatrixView& weight, PackedWeight::Layout& layout) {
   return {};
 }
 
-/// fp32 rows [rows, n] cut into panels: [panel][row][panel_width], zero-filled.
-Result<Buffer> pack_rows(std::string_view what, const MatrixView& view, const PackedWeight::Layout& layout) {
+/// fp32 rows [rows, n] cut into panels: [panel][row][panel_width], zero-filled; all zeros without data.
+Result<Buffer> pack_rows(std::string_view what, const MatrixView& view, int64_t rows,
+                         const PackedWeight::Layout& layout) {
   const int64_t width = layout.table == nullptr ? std::max<int64_t>(1, layout.n) : layout.table->panel_width;
   const int64_t panels = (layout.n + width - 1) / width;
-  auto buffer = make_buffer(what, panels * width, view.rows * 4);
-  auto row = make_buffer(what, std::max<int64_t>(1, view.cols), 4);
+  auto buffer = make_buffer(what, panels * width, rows * 4);
+  auto row = make_buffer(what, std::max<int64_t>(1, layout.n), 4);
   if (!buffer.ok()) return buffer;
   if (!row.ok()) return row;
   auto* to = as<float>(buffer.value());
-  std::fill_n(to, panels * width * view.rows, 0.0f);
-  for (int64_t i = 0; i < view.rows; ++i) {
+  std::fill_n(to, panels * width * rows, 0.0f);
+  for (int64_t i = 0; i < rows && view.data != nullptr; ++i) {
     auto* values = as<float>(row.value());
     read_row(view, i, values);
-    for (int64_t j = 0; j < view.cols; ++j) to[(j / width * view.rows + i) * width + j % width] = values[j];
+    for (int64_t j = 0; j < layout.n; ++j) to[(j / width * rows + i) * width + j % width] = values[j];
   }
   return buffer;
 }
@@ -136,13 +137,12 @@ Result<PackedWeight> PackedWeight::pack(const WeightViews& views, Backend backen
   if (layout->table != nullptr) {
     if (Status status = pack_panels(views.weight, *layout); !status.ok()) return status;
   }
-  if (views.bias.data != nullptr) {
-    auto bias = pack_rows("pack: bias", views.bias, *layout);
-    if (!bias.ok()) return bias.status();
-    layout->bias = std::move(bias).value();
-  }
+  layout->has_bias = views.bias.data != nullptr;
+  auto bias = pack_rows("pack: bias", views.bias, 1, *layout);
+  if (!bias.ok()) return bias.status();
+  layout->bias = std::move(bias).value();
   if (views.lora_b.data != nullptr) {
-    auto lora_b = pack_rows("pack: lora_b", views.lora_b, *layout);
+    auto lora_b = pack_rows("pack: lora_b", views.lora_b, views.lora_b.rows, *layout);
     if (!lora_b.ok()) return lora_b.status();
     layout->lora_b = std::move(lora_b).value();
     layout->rank = views.lora_b.rows;

@@ -20,7 +20,8 @@ struct PackedWeight::Layout {
   int64_t block_k = 0;
   std::size_t bytes = 0;
   Buffer weight;
-  Buffer bias;    ///< null: none
+  bool has_bias = false;
+  Buffer bias;    ///< zeros without a bias
   Buffer lora_b;  ///< null: none
 
   int64_t panels() const { return (n + table->panel_width - 1) / table->panel_width; }

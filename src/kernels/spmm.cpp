@@ -31,7 +31,7 @@ DType PackedWeight::dtype() const {
   return layout_->dtype;
 }
 bool PackedWeight::has_bias() const {
-  return layout_->bias != nullptr;
+  return layout_->has_bias;
 }
 Backend PackedWeight::backend() const {
   return layout_->backend;

@@ -36,7 +36,7 @@ struct Plan {
   float* scale = nullptr;
   float* lora_down = nullptr;
   std::byte* thread_scratch = nullptr;
-  int64_t sums_bytes = 0;
+  int64_t sums_bytes = 0;  ///< of a thread: its panel's sums, and what the low-rank branch adds to them
   int64_t strip_bytes = 0;
 
   bool reads_in_place() const {
@@ -55,7 +55,7 @@ Plan make_plan(const Multiply& args) {
   plan.rank = args.options.use_lora ? weight.rank : 0;
   plan.lora_stride = args.a != nullptr ? plan.rank : plan.rank == 0 ? 0 : args.lora_a->columns;
   plan.threads = threads_for(plan.m * weight.n * weight.k, num_threads());
-  plan.sums_bytes = Workspace::rounded(plan.rows * plan.table.panel_width * 4);
+  plan.sums_bytes = Workspace::rounded(plan.rows * plan.table.panel_width * 4) * (plan.rank > 0 ? 2 : 1);
   plan.strip_bytes = plan.reads_in_place() ? 0 : Workspace::rounded(kStripTokens * weight.k_padded * 4);
   return plan;
 }
@@ -158,43 +158,53 @@ void pack_compressed(const Plan& plan, int64_t base, int64_t rows, Range range) 
   }
 }
 
+/// How the panel's y comes out of its sums; with a low-rank branch, `addend` is filled with it.
+PanelOutput output_of(const Plan& plan, int64_t base, int64_t panel, Range range, float* addend) {
+  const auto& weight = plan.weight;
+  const int64_t width = plan.table.panel_width;
+  const auto element = static_cast<int64_t>(size_of(plan.args.y.dtype));
+  PanelOutput out;
+  out.scale = plan.args.options.use_scale ? plan.scale + range.begin : nullptr;
+  out.addend = as<const float>(weight.bias) + panel * width;
+  out.y = static_cast<std::byte*>(row_of(plan.args.y, base + range.begin)) + panel * width * element;
+  out.y_stride_bytes = plan.args.y.row_stride * element;
+  out.columns = std::min(width, weight.n - panel * width);
+  out.dtype = plan.args.y.dtype;
+  if (plan.rank == 0) return out;
+  plan.table.low_rank({plan.lora_down + range.begin * plan.lora_stride, plan.lora_stride, range.end - range.begin,
+                       plan.rank, as<const float>(weight.lora_b) + panel * plan.rank * width, out.addend, addend});
+  out.addend = addend;
+  out.addend_stride = width;
+  return out;
+}
+
 /// One panel of y for the packed tokens [range].
-void multiply_panel(const Plan& plan, int64_t base, int64_t rows, int64_t panel, Range range, float* sums) {
+void multiply_panel(const Plan& plan, int64_t base, int64_t rows, int64_t panel, Range range, std::byte* scratch) {
   const auto& weight = plan.weight;
   const SimdTable& table = plan.table;
-  const int64_t width = table.panel_width;
-  const int64_t columns = std::min(width, weight.n - panel * width);
-  const int64_t slots_per_16 = kStripK / (table.has_pairs ? 4 : 2);
+  const int64_t slots_per_strip = kStripK / (table.has_pairs ? 4 : 2);
+  auto* sums = reinterpret_cast<float*>(scratch);
+  const PanelOutput output = output_of(plan, base, panel, range, sums + plan.rows * table.panel_width);
+  const std::byte* end = weight.weight.get() + weight.panels() * weight.panel_bytes();
   const std::byte* at = weight.weight.get() + panel * weight.panel_bytes();
   for (int64_t k = 0; k < weight.k_padded; k += weight.block_k) {
     const int64_t block_k = std::min(weight.block_k, weight.k_padded - k);
-    const int64_t block_slots = block_k / kStripK * slots_per_16;
-    const int64_t first_slot = rows * (k / kStripK * slots_per_16) + range.begin * block_slots;
-    const int64_t block_bytes = block_k * width * table.bytes_per_weight;
-    PanelBlock block{at, plan.values + first_slot * 4, plan.offsets + first_slot, block_slots};
+    PanelBlock block;
+    block.weights = at;
+    block.slots = block_k / kStripK * slots_per_strip;
+    const int64_t first_slot = rows * (k / kStripK * slots_per_strip) + range.begin * block.slots;
+    block.values = plan.values + first_slot * 4;
+    block.offsets = plan.offsets + first_slot;
     block.tokens = range.end - range.begin;
     block.sums = sums;
-    block.vectors = (columns + table.lanes - 1) / table.lanes;
+    block.vectors = (output.columns + table.lanes - 1) / table.lanes;
     block.is_first = k == 0;
-    const bool is_last = k + block_k == weight.k_padded && panel + 1 == weight.panels();
-    block.next = is_last ? nullptr : at + block_bytes;
-    block.next_bytes =
-        std::min(block_bytes, weight.panels() * weight.panel_bytes() - (at - weight.weight.get()) - block_bytes);
+    block.last = k + block_k == weight.k_padded ? &output : nullptr;
+    at += block_k * table.panel_width * table.bytes_per_weight;
+    block.next = at < end ? at : nullptr;
+    block.next_bytes = std::min(at - block.weights, end - at);
     table.panel_block(block);
-    at += block_bytes;
   }
-  FinishPanel finish{sums, range.end - range.begin, columns};
-  finish.scale = plan.args.options.use_scale ? plan.scale + range.begin : nullptr;
-  finish.lora_down = plan.lora_down + range.begin * plan.lora_stride;
-  finish.lora_stride = plan.lora_stride;
-  finish.rank = plan.rank;
-  finish.lora_b = as<float>(weight.lora_b) + panel * weight.rank * width;
-  finish.bias = weight.bias == nullptr ? nullptr : as<float>(weight.bias) + panel * width;
-  finish.dtype = plan.args.y.dtype;
-  const auto element = static_cast<int64_t>(size_of(finish.dtype));
-  finish.y = static_cast<std::byte*>(row_of(plan.args.y, base + range.begin)) + panel * width * element;
-  finish.y_stride_bytes = plan.args.y.row_stride * element;
-  table.finish_panel(finish);
 }
 
 /// The (panel, token chunk) pairs of one row block, shared out panel by panel; neighbouring chunks of a panel that fall
@@ -202,13 +212,12 @@ void multiply_panel(const Plan& plan, int64_t base, int64_t rows, int64_t panel,
 void multiply_share(const Plan& plan, int64_t base, int64_t rows, int thread, int threads) {
   const int64_t chunks = std::clamp<int64_t>(rows / 32, 1, 16);
   const Range share = share_of(plan.weight.panels() * chunks, thread, threads);
-  auto* sums = reinterpret_cast<float*>(plan.scratch_of(thread));
   for (int64_t unit = share.begin; unit < share.end;) {
     const int64_t panel = unit / chunks;
     const int64_t end = std::min(share.end, (panel + 1) * chunks);
     const Range range{share_of(rows, unit % chunks, chunks).begin,
                       share_of(rows, end - 1 - panel * chunks, chunks).end};
-    multiply_panel(plan, base, rows, panel, range, sums);
+    multiply_panel(plan, base, rows, panel, range, plan.scratch_of(thread));
     unit = end;
   }
 }

@@ -64,6 +64,11 @@ RTLYNX_PAIRS_TARGET void pair_tokens(const PanelBlock& args, int64_t token) {
   }
 }
 
+/// Reads the two tokens' sums back while they are in L1; conversion and stores are the AVX-512 table's.
+void write(const PanelOutput& to, int64_t token, int64_t count, const float* sums) {
+  pair_table_without_product()->write_tokens(to, token, count, sums);
+}
+
 template <int kVectors>
 RTLYNX_PAIRS_TARGET void pair_block_of(const PanelBlock& args) {
   const int64_t lines = args.next == nullptr ? 0 : args.next_bytes / 64;
@@ -74,8 +79,11 @@ RTLYNX_PAIRS_TARGET void pair_block_of(const PanelBlock& args) {
       __builtin_prefetch(args.next + line * 64, 0, 2);
     }
     pair_tokens<kVectors, 2>(args, token);
+    if (args.last != nullptr) write(*args.last, token, 2, args.sums + token * kWidth);
   }
-  if (token < args.tokens) pair_tokens<kVectors, 1>(args, token);
+  if (token == args.tokens) return;
+  pair_tokens<kVectors, 1>(args, token);
+  if (args.last != nullptr) write(*args.last, token, 1, args.sums + token * kWidth);
 }
 
 void pair_block(const PanelBlock& args) {

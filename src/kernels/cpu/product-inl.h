@@ -23,6 +23,48 @@ namespace rtlynx::cpu::HWY_NAMESPACE {
 inline constexpr int64_t kPanelVectors = kLanes == 16 ? 8 : 12;
 inline constexpr int64_t kPanelColumns = kPanelVectors * kLanes;
 
+/// `columns` elements of one vector of y; what lies behind them is not touched.
+HWY_INLINE void StoreVector(FloatVector y, DType dtype, std::byte* out, int64_t columns) {
+  const Floats d;
+  const hn::RebindToUnsigned<Floats> du;
+  const hn::Rebind<uint16_t, Floats> dh;
+  HWY_ALIGN std::byte buffer[64];
+  if (dtype == DType::kF32) {
+    if (columns >= kLanes) return hn::StoreU(y, d, reinterpret_cast<float*>(out));
+    hn::Store(y, d, reinterpret_cast<float*>(buffer));
+    std::memcpy(out, buffer, static_cast<std::size_t>(columns) * sizeof(float));
+    return;
+  }
+  // bf16_from_float, lane by lane.
+  const auto bits = hn::BitCast(du, y);
+  const auto is_nan = hn::RebindMask(du, hn::IsNaN(y));
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
+  const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fff)));
+  const auto high = hn::ShiftRight<16>(hn::IfThenElse(is_nan, hn::Or(bits, hn::Set(du, 0x400000)), rounded));
+  const auto halves = hn::DemoteTo(dh, hn::BitCast(Ints(), high));
+  if (columns >= kLanes) return hn::StoreU(halves, dh, reinterpret_cast<uint16_t*>(out));
+  hn::StoreU(halves, dh, reinterpret_cast<uint16_t*>(buffer));
+  std::memcpy(out, buffer, static_cast<std::size_t>(columns) * sizeof(uint16_t));
+}
+
+/// Vector i of a token's part of y.
+HWY_INLINE void WriteVector(const PanelOutput& to, int64_t token, int64_t i, FloatVector sum) {
+  const Floats d;
+  const auto scale = hn::Set(d, to.scale == nullptr ? 1.0f : to.scale[token]);
+  const auto addend = hn::Load(d, to.addend + token * to.addend_stride + i * kLanes);
+  std::byte* y = to.y + token * to.y_stride_bytes + i * kLanes * (to.dtype == DType::kF32 ? 4 : 2);
+  StoreVector(hn::MulAdd(scale, sum, addend), to.dtype, y, to.columns - i * kLanes);
+}
+
+template <int64_t kWidth>
+HWY_NOINLINE void WriteTokens(const PanelOutput& to, int64_t token, int64_t count, const float* sums) {
+  for (int64_t t = 0; t < count; ++t) {
+    for (int64_t i = 0; i * kLanes < to.columns; ++i) {
+      WriteVector(to, token + t, i, hn::Load(Floats(), sums + t * kWidth + i * kLanes));
+    }
+  }
+}
+
 /// The sums of one token and one panel stay in registers while each slot adds its x times its row of the panel. The row
 /// comes as the FMA's memory operand: with 2:4 chosen per token nothing else could share the load.
 template <int kVectors>
@@ -45,6 +87,7 @@ HWY_NOINLINE void PanelBlockOf(const PanelBlock& args) {
       HWY_UNROLL(16)
       for (int i = 0; i < kVectors; ++i) acc[i] = hn::MulAdd(x, hn::Load(d, row + i * kLanes), acc[i]);
     };
+    HWY_UNROLL(4)
     for (int64_t slot = 0; slot < args.slots; slot += 4) {
       uint64_t four;
       std::memcpy(&four, offsets + slot, sizeof(four));
@@ -54,7 +97,11 @@ HWY_NOINLINE void PanelBlockOf(const PanelBlock& args) {
       add(hn::Broadcast<2>(x), four >> 32);
       add(hn::Broadcast<3>(x), four >> 48);
     }
-    for (int i = 0; i < kVectors; ++i) hn::Store(acc[i], d, sums + i * kLanes);
+    if (args.last != nullptr) {
+      for (int i = 0; i < kVectors; ++i) WriteVector(*args.last, t, i, acc[i]);
+    } else {
+      for (int i = 0; i < kVectors; ++i) hn::Store(acc[i], d, sums + i * kLanes);
+    }
   }
 }
 
@@ -66,69 +113,40 @@ void PanelBlockFrom(const PanelBlock& args) {
   }
 }
 
-HWY_INLINE void StoreRow(const FinishPanel& args, FloatVector y, std::byte* out, int64_t columns) {
-  const Floats d;
-  const hn::RebindToUnsigned<Floats> du;
-  if (args.dtype == DType::kF32) {
-    HWY_ALIGN float buffer[kLanes];
-    if (columns >= kLanes) return hn::StoreU(y, d, reinterpret_cast<float*>(out));
-    hn::Store(y, d, buffer);
-    std::memcpy(out, buffer, static_cast<std::size_t>(columns) * sizeof(float));
-    return;
-  }
-  const auto bits = hn::BitCast(du, y);
-  const auto is_nan = hn::RebindMask(du, hn::IsNaN(y));
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
-  const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fff)));
-  const auto value = hn::ShiftRight<16>(hn::IfThenElse(is_nan, hn::Or(bits, hn::Set(du, 0x400000)), rounded));
-  HWY_ALIGN uint16_t buffer[kLanes];
-  hn::Store(hn::DemoteTo(hn::Rebind<uint16_t, Floats>(), hn::BitCast(Ints(), value)), hn::Rebind<uint16_t, Floats>(),
-            buffer);
-  std::memcpy(out, buffer, static_cast<std::size_t>(std::min(columns, kLanes)) * sizeof(uint16_t));
-}
-
 /// kTokens tokens share each load of L_B.
-template <int kTokens>
-HWY_INLINE void FinishTokens(const FinishPanel& args, int64_t token, int64_t panel_columns) {
+template <int kTokens, int kVectors>
+HWY_INLINE void LowRankTile(const LowRank& args, int64_t token, int64_t column, int64_t width) {
   const Floats d;
-  const int64_t element = args.dtype == DType::kF32 ? 4 : 2;
-  for (int64_t column = 0; column < args.columns; column += 4 * kLanes) {
-    const int vectors = static_cast<int>(std::min<int64_t>(4, (args.columns - column + kLanes - 1) / kLanes));
-    FloatVector acc[kTokens][4];
+  FloatVector acc[kTokens][kVectors];
+  for (int t = 0; t < kTokens; ++t) {
+    for (int i = 0; i < kVectors; ++i) acc[t][i] = hn::Load(d, args.bias + column + i * kLanes);
+  }
+  for (int64_t j = 0; j < args.rank; ++j) {
+    const float* row = args.lora_b + j * width + column;
+    FloatVector b[kVectors];
+    for (int i = 0; i < kVectors; ++i) b[i] = hn::Load(d, row + i * kLanes);
     for (int t = 0; t < kTokens; ++t) {
-      const auto scale = hn::Set(d, args.scale == nullptr ? 1.0f : args.scale[token + t]);
-      for (int i = 0; i < 4; ++i) {
-        acc[t][i] = i < vectors
-                        ? hn::Mul(scale, hn::Load(d, args.sums + (token + t) * panel_columns + column + i * kLanes))
-                        : hn::Zero(d);
-      }
+      const auto x = hn::Set(d, args.lora_down[(token + t) * args.lora_stride + j]);
+      for (int i = 0; i < kVectors; ++i) acc[t][i] = hn::MulAdd(x, b[i], acc[t][i]);
     }
-    for (int64_t j = 0; j < args.rank; ++j) {
-      const float* row = args.lora_b + j * panel_columns + column;
-      FloatVector x[kTokens];
-      for (int t = 0; t < kTokens; ++t) x[t] = hn::Set(d, args.lora_down[(token + t) * args.lora_stride + j]);
-      for (int i = 0; i < 4; ++i) {
-        if (i >= vectors) break;
-        const auto b = hn::Load(d, row + i * kLanes);
-        for (int t = 0; t < kTokens; ++t) acc[t][i] = hn::MulAdd(x[t], b, acc[t][i]);
-      }
-    }
-    for (int t = 0; t < kTokens; ++t) {
-      std::byte* y = args.y + (token + t) * args.y_stride_bytes + column * element;
-      for (int i = 0; i < vectors; ++i) {
-        const auto bias = args.bias == nullptr ? hn::Zero(d) : hn::Load(d, args.bias + column + i * kLanes);
-        StoreRow(args, hn::Add(acc[t][i], bias), y + i * kLanes * element, args.columns - column - i * kLanes);
-      }
-    }
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    float* out = args.out + (token + t) * width + column;
+    for (int i = 0; i < kVectors; ++i) hn::Store(acc[t][i], d, out + i * kLanes);
   }
 }
 
 template <int64_t kWidth>
-HWY_NOINLINE void FinishPanelOf(const FinishPanel& args) {
-  constexpr int kTokens = kLanes == 16 ? 6 : 3;
+HWY_NOINLINE void LowRankOf(const LowRank& args) {
+  constexpr int kTokens = kLanes == 16 ? 6 : 3, kVectors = 4;
+  static_assert(kWidth % (kVectors * kLanes) == 0);
   int64_t t = 0;
-  for (; t + kTokens <= args.tokens; t += kTokens) FinishTokens<kTokens>(args, t, kWidth);
-  for (; t < args.tokens; ++t) FinishTokens<1>(args, t, kWidth);
+  for (; t + kTokens <= args.tokens; t += kTokens) {
+    for (int64_t c = 0; c < kWidth; c += kVectors * kLanes) LowRankTile<kTokens, kVectors>(args, t, c, kWidth);
+  }
+  for (; t < args.tokens; ++t) {
+    for (int64_t c = 0; c < kWidth; c += kVectors * kLanes) LowRankTile<1, kVectors>(args, t, c, kWidth);
+  }
 }
 
 /// kRows tokens times kVectors vectors of the rank, all in registers over the k chunk.

@@ -66,30 +66,22 @@ class ScaleSums {
   FloatVector kept_[kParts];
 };
 
-/// Prunes a token strip by strip. `sink(k, bits, kept)` gets the strip's first k, the 16 mask bits and its 8 kept
-/// values.
-template <class Sink>
-HWY_INLINE float PruneStrips(const float* x, int64_t k_padded, const Sink& sink) {
+/// Prunes the 16 k at x: their 8 kept values go to `kept`, and the 16 mask bits come back.
+HWY_INLINE uint32_t PruneStrip(const float* x, int64_t k, ScaleSums& sums, float* kept) {
   const Floats d;
   const hn::Half<Floats> half;
-  ScaleSums sums;
-  for (int64_t k = 0; k < k_padded; k += kStripK) {
-    HWY_ALIGN float kept[kStripK / 2];
-    uint32_t bits = 0;
-    for (int64_t p = 0; p < kParts; ++p) {
-      const auto v = hn::LoadU(d, x + k + p * kLanes);
-      const auto mask = KeepMask(d, v);
-      sums.Add(p, v, hn::IfThenElseZero(mask, v));
-      uint8_t part_bits[8] = {};
-      hn::StoreMaskBits(d, mask, part_bits);
-      uint16_t part = 0;
-      std::memcpy(&part, part_bits, sizeof(part));
-      bits |= static_cast<uint32_t>(part) << (p * kLanes);
-      hn::StoreU(hn::LowerHalf(half, hn::Compress(v, mask)), half, kept + p * kLanes / 2);
-    }
-    sink(k, bits, kept);
+  uint32_t bits = 0;
+  for (int64_t p = 0; p < kParts; ++p) {
+    const auto v = hn::LoadU(d, x + k + p * kLanes);
+    const auto mask = KeepMask(d, v);
+    sums.Add(p, v, hn::IfThenElseZero(mask, v));
+    uint8_t part_bits[8];
+    hn::StoreMaskBits(d, mask, part_bits);
+    bits |= static_cast<uint32_t>(part_bits[0]) << (p * kLanes);
+    if constexpr (kLanes == 16) bits |= static_cast<uint32_t>(part_bits[1]) << 8;
+    hn::StoreU(hn::LowerHalf(half, hn::Compress(v, mask)), half, kept + p * kLanes / 2);
   }
-  return sums.Scale();
+  return bits;
 }
 
 HWY_NOINLINE void PruneRow(const float* x, int64_t k_padded, float* out) {
@@ -101,47 +93,54 @@ HWY_NOINLINE void PruneRow(const float* x, int64_t k_padded, float* out) {
 }
 
 HWY_NOINLINE float CompressRow(const float* x, int64_t k_padded, float* values, uint8_t* metadata) {
-  return PruneStrips(x, k_padded, [&](int64_t k, uint32_t bits, const float* kept) {
-    std::memcpy(values + k / 2, kept, 8 * sizeof(float));
+  ScaleSums sums;
+  for (int64_t k = 0; k < k_padded; k += kStripK) {
+    const uint32_t bits = PruneStrip(x, k, sums, values + k / 2);
     for (int64_t g = 0; g < 4; ++g) metadata[k / 4 + g] = kGroupMetadata[(bits >> (4 * g)) & 15];
-  });
+  }
+  return sums.Scale();
 }
 
 /// Slots of fp32 products: the offset is the row within the block times the panel's row in bytes.
 template <int64_t kPanelWidth>
 HWY_NOINLINE float PackRow(const float* x, const RowSlots& to) {
   static constexpr auto kOffsets = make_row_offsets(kPanelWidth * 4);
+  constexpr uint64_t kTwoGroups = static_cast<uint64_t>(8 * kPanelWidth * 4) * 0x0001000100010001u;
   auto* values = reinterpret_cast<float*>(to.values);
-  return PruneStrips(x, to.k_padded, [&](int64_t k, uint32_t bits, const float* kept) {
-    const int64_t block = k / to.block_k, within = k % to.block_k;
-    const int64_t block_slots = std::min(to.block_k, to.k_padded - block * to.block_k) / 2;
-    const int64_t slot = to.rows * block * (to.block_k / 2) + to.row * block_slots + within / 2;
-    std::memcpy(values + slot, kept, 8 * sizeof(float));
-    const uint64_t base = static_cast<uint64_t>(within * kPanelWidth * 4) * 0x0001000100010001u;
-    constexpr uint64_t kGroupPair = static_cast<uint64_t>(8 * kPanelWidth * 4) * 0x0001000100010001u;
-    const uint64_t offsets[2] = {base + kOffsets[bits & 255], base + kGroupPair + kOffsets[bits >> 8]};
-    std::memcpy(to.offsets + slot, offsets, sizeof(offsets));
-  });
+  ScaleSums sums;
+  for (int64_t begin = 0; begin < to.k_padded; begin += to.block_k) {
+    const int64_t end = std::min(to.k_padded, begin + to.block_k);
+    int64_t slot = to.rows * (begin / 2) + to.row * ((end - begin) / 2);
+    uint64_t base = 0;
+    for (int64_t k = begin; k < end; k += kStripK, slot += kStripK / 2, base += 2 * kTwoGroups) {
+      const uint32_t bits = PruneStrip(x, k, sums, values + slot);
+      const uint64_t offsets[2] = {base + kOffsets[bits & 255], base + kTwoGroups + kOffsets[bits >> 8]};
+      std::memcpy(to.offsets + slot, offsets, sizeof(offsets));
+    }
+  }
+  return sums.Scale();
 }
 
 /// Slots of bf16 pairs: one of six rows for each group.
 template <int64_t kPanelWidth>
 HWY_NOINLINE float PackRowPairs(const float* x, const RowSlots& to) {
   static constexpr auto kOffsets = make_pair_offsets(kPanelWidth * 4);
+  constexpr uint32_t kTwoGroups = static_cast<uint32_t>(12 * kPanelWidth * 4) * 0x00010001u;
   auto* values = reinterpret_cast<uint32_t*>(to.values);
-  return PruneStrips(x, to.k_padded, [&](int64_t k, uint32_t bits, const float* kept) {
-    const int64_t block = k / to.block_k, within = k % to.block_k;
-    const int64_t block_slots = std::min(to.block_k, to.k_padded - block * to.block_k) / 4;
-    const int64_t slot = to.rows * block * (to.block_k / 4) + to.row * block_slots + within / 4;
-    uint32_t halves[8];
-    std::memcpy(halves, kept, sizeof(halves));
-    for (int64_t g = 0; g < 4; ++g) values[slot + g] = (halves[2 * g] >> 16) | (halves[2 * g + 1] & 0xffff0000u);
-    constexpr int64_t kGroupBytes = 6 * kPanelWidth * 4;
-    const uint32_t base = static_cast<uint32_t>(within / 4 * kGroupBytes) * 0x00010001u;
-    constexpr uint32_t kGroupPair = static_cast<uint32_t>(2 * kGroupBytes) * 0x00010001u;
-    const uint32_t offsets[2] = {base + kOffsets[bits & 255], base + kGroupPair + kOffsets[bits >> 8]};
-    std::memcpy(to.offsets + slot, offsets, sizeof(offsets));
-  });
+  ScaleSums sums;
+  for (int64_t begin = 0; begin < to.k_padded; begin += to.block_k) {
+    const int64_t end = std::min(to.k_padded, begin + to.block_k);
+    int64_t slot = to.rows * (begin / 4) + to.row * ((end - begin) / 4);
+    uint32_t base = 0;
+    for (int64_t k = begin; k < end; k += kStripK, slot += kStripK / 4, base += 2 * kTwoGroups) {
+      uint32_t kept[8];
+      const uint32_t bits = PruneStrip(x, k, sums, reinterpret_cast<float*>(kept));
+      for (int64_t g = 0; g < 4; ++g) values[slot + g] = (kept[2 * g] >> 16) | (kept[2 * g + 1] & 0xffff0000u);
+      const uint32_t offsets[2] = {base + kOffsets[bits & 255], base + kTwoGroups + kOffsets[bits >> 8]};
+      std::memcpy(to.offsets + slot, offsets, sizeof(offsets));
+    }
+  }
+  return sums.Scale();
 }
 
 }  // namespace rtlynx::cpu::HWY_NAMESPACE

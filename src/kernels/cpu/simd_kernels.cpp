@@ -32,7 +32,8 @@ const SimdTable& Table() {
     t.pack_row = PackRow<kPanelColumns>;
     t.lora_down = LoraDownRows;
     t.panel_block = PanelBlockFrom<static_cast<int>(kPanelVectors)>;
-    t.finish_panel = FinishPanelOf<kPanelColumns>;
+    t.write_tokens = WriteTokens<kPanelColumns>;
+    t.low_rank = LowRankOf<kPanelColumns>;
     return t;
   }();
   return table;
@@ -47,7 +48,8 @@ const SimdTable& PairTableWithoutProduct() {
     t.has_pairs = true;
     t.pack_row = PackRowPairs<kPairColumns>;
     t.panel_block = nullptr;
-    t.finish_panel = FinishPanelOf<kPairColumns>;
+    t.write_tokens = WriteTokens<kPairColumns>;
+    t.low_rank = LowRankOf<kPairColumns>;
     return t;
   }();
   return table;

@@ -27,6 +27,18 @@ struct RowSlots {
   uint16_t* offsets = nullptr;
 };
 
+/// What the last k block of a panel does with its sums: y[t] = fma(scale[t], sums[t], addend[t]), rounded to y's type.
+/// It happens in registers, so that the stores to y, which miss the caches, hide behind the products.
+struct PanelOutput {
+  const float* scale = nullptr;   ///< [tokens], or nullptr for 1
+  const float* addend = nullptr;  ///< [tokens][addend_stride]: the bias (stride 0) or what LowRank made of it
+  int64_t addend_stride = 0;
+  std::byte* y = nullptr;
+  int64_t y_stride_bytes = 0;
+  int64_t columns = 0;  ///< of y in this panel
+  DType dtype = DType::kF32;
+};
+
 /// sums[t] (+)= sum over the slots of token t of value * weights[offset], for one panel and one k block.
 struct PanelBlock {
   const std::byte* weights = nullptr;
@@ -34,28 +46,23 @@ struct PanelBlock {
   const uint16_t* offsets = nullptr;  ///< [tokens][slots]
   int64_t slots = 0;                  ///< a multiple of 4
   int64_t tokens = 0;
-  float* sums = nullptr;            ///< [tokens][panel_width]
-  int64_t vectors = 0;              ///< vectors of the panel that hold columns; the rest of it is left alone
-  bool is_first = false;            ///< start from zero instead of from `sums`
-  const std::byte* next = nullptr;  ///< the next block, fetched into L2 on the way; nullptr: none
+  float* sums = nullptr;              ///< [tokens][panel_width]
+  int64_t vectors = 0;                ///< vectors of the panel that hold columns; the rest of it is left alone
+  bool is_first = false;              ///< start from zero instead of from `sums`
+  const PanelOutput* last = nullptr;  ///< write y instead of `sums`; nullptr: there are more k blocks
+  const std::byte* next = nullptr;    ///< the next block, fetched into L2 on the way; nullptr: none
   int64_t next_bytes = 0;
 };
 
-/// y[t] = scale[t] * sums[t] + lora_down[t] L_B + bias, rounded to y's type; in this order, fused multiply-adds over
-/// the rank.
-struct FinishPanel {
-  const float* sums = nullptr;  ///< [tokens][panel_width]
-  int64_t tokens = 0;
-  int64_t columns = 0;               ///< of y in this panel
-  const float* scale = nullptr;      ///< [tokens] or nullptr for 1
+/// out[t] = bias + lora_down[t] L_B, fused over the rank.
+struct LowRank {
   const float* lora_down = nullptr;  ///< [tokens][lora_stride]
   int64_t lora_stride = 0;
-  int64_t rank = 0;               ///< 0: no low-rank branch
+  int64_t tokens = 0;
+  int64_t rank = 0;
   const float* lora_b = nullptr;  ///< [rank][panel_width]
-  const float* bias = nullptr;    ///< [panel_width] or nullptr
-  std::byte* y = nullptr;
-  int64_t y_stride_bytes = 0;
-  DType dtype = DType::kF32;
+  const float* bias = nullptr;    ///< [panel_width]
+  float* out = nullptr;           ///< [tokens][panel_width]
 };
 
 /// out[i][j] (+)= sum over k_begin <= k < k_end of x[i][k] * lora_a[k][j], fused over rising k; starts from zero when
@@ -88,7 +95,9 @@ struct SimdTable {
   float (*pack_row)(const float* x, const RowSlots& to) = nullptr;
   void (*lora_down)(const LoraDown& args) = nullptr;
   void (*panel_block)(const PanelBlock& args) = nullptr;
-  void (*finish_panel)(const FinishPanel& args) = nullptr;
+  /// y of `count` tokens from `token` on, from their sums in memory.
+  void (*write_tokens)(const PanelOutput& to, int64_t token, int64_t count, const float* sums) = nullptr;
+  void (*low_rank)(const LowRank& args) = nullptr;
 
   /// The largest k block whose panel leaves room in the L1 data cache for what streams past it.
   int64_t block_k() const;
