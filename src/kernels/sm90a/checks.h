@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/views.h"
 #include "rtlynx/status.h"
 #include "rtlynx/tensor_view.h"
 
@@ -30,9 +31,5 @@ Status check_apart(const std::string& what, const void* written, int64_t written
 
 /// Bytes from the first to the last element of a bf16 view.
 int64_t span_bytes(const MatrixView& view);
-
-inline MatrixView read_only(const MutableMatrixView& view) {
-  return {view.data, view.rows, view.cols, view.row_stride, view.dtype};
-}
 
 }  // namespace rtlynx::sm90a

@@ -49,8 +49,9 @@ std::unique_ptr<DeviceMatrix> gaussian(int64_t rows, int64_t cols, uint32_t seed
 /// Everything one shape needs, and the contestants on it.
 class ShapeBench {
  public:
-  explicit ShapeBench(const LinearShape& shape)
+  ShapeBench(const LinearShape& shape, int multiprocessors)
       : shape_(shape),
+        multiprocessors_(multiprocessors),
         x_(gaussian(shape.m, shape.k, 1)),
         w_(gaussian(shape.n, shape.k, 2)),
         lora_a_(gaussian(kRank, shape.k, 3)),
@@ -95,6 +96,10 @@ class ShapeBench {
       std::printf("   %-24s %8.1f us  %5.0f TF  %.3fx  %4u MHz %4.0f W\n", c.name.c_str(), c.median() * 1e6,
                   tera(c.median()), dense_seconds() / c.median(), c.monitor.sm_mhz, c.monitor.watts);
     }
+    for (int tile = 0; tile < sm90a::kSpmmTileCount; ++tile) {
+      std::printf("   %-24s %5.0f cycles a step of the busiest CTA, epilogues included\n", tile_name(tile).c_str(),
+                  cycles_per_step(tile));
+    }
     std::printf("   prune_compress moves %.1f MB at %.2f TB/s, %.0f %% of what a copy of as many bytes reaches\n",
                 moved_bytes() * 1e-6, moved_bytes() / seconds_of("prune_compress") * 1e-12,
                 100 * seconds_of("copy") / seconds_of("prune_compress"));
@@ -137,9 +142,7 @@ class ShapeBench {
     add("cublaslt", [this] { dense_.run(); });
     add("spmm", [this] { multiply({}); });
     for (int tile = 0; tile < sm90a::kSpmmTileCount; ++tile) {
-      const sm90a::SpmmTile& t = sm90a::kSpmmTiles[tile];
-      add("spmm " + std::to_string(t.rows()) + "x" + std::to_string(t.columns),
-          [this, tile] { multiply({.tile = tile}); });
+      add(tile_name(tile), [this, tile] { multiply({.tile = tile}); });
     }
     const sm90a::SpmmOptions everything{
         .bias = bias_->view(), .lora_down = lora_down_->view(), .lora_up = lora_up_->view()};
@@ -160,12 +163,29 @@ class ShapeBench {
     });
   }
 
-  double seconds_of(const std::string& name) const {
-    for (const Contestant& c : contestants_) {
-      if (c.name == name) return c.median();
-    }
-    return std::nan("");
+  static std::string tile_name(int tile) {
+    const sm90a::SpmmTile& shape = sm90a::kSpmmTiles[tile];
+    return "spmm " + std::to_string(shape.rows()) + "x" + std::to_string(shape.columns);
   }
+
+  /// What kSpmmTiles::cycles_per_step stands for, from the time and the sampled clock; a clock under changing load is
+  /// only good to several per cent.
+  double cycles_per_step(int tile) const {
+    int clusters[sm90a::kSpmmTileCount];
+    std::fill(std::begin(clusters), std::end(clusters), multiprocessors_ / sm90a::kClusterSize);
+    const sm90a::SpmmPlan plan = sm90a::plan_spmm(shape_.m, shape_.n, shape_.k, 0, clusters, tile).value();
+    const Contestant& contestant = find(tile_name(tile));
+    const auto steps = static_cast<double>(plan.waves) * static_cast<double>(shape_.k / sm90a::kBlockK);
+    return contestant.median() * contestant.monitor.sm_mhz * 1e6 / steps;
+  }
+
+  const Contestant& find(const std::string& name) const {
+    const auto found = std::find_if(contestants_.begin(), contestants_.end(),
+                                    [&](const Contestant& contestant) { return contestant.name == name; });
+    if (found == contestants_.end()) throw std::runtime_error("no contestant " + name);
+    return *found;
+  }
+  double seconds_of(const std::string& name) const { return find(name).median(); }
   double dense_seconds() const { return seconds_of("cublaslt"); }
   /// TFLOP/s of the dense product that a time stands for.
   double tera(double seconds) const {
@@ -174,6 +194,7 @@ class ShapeBench {
   }
 
   LinearShape shape_;
+  int multiprocessors_;
   std::unique_ptr<DeviceMatrix> x_, w_, lora_a_, lora_up_, bias_, lora_down_;
   DeviceMatrix d_;
   DeviceBytes blocks_, scale_;
@@ -196,7 +217,7 @@ void bench(const std::string& shapes_path, const std::string& results_path) {
   const char* const names[] = {"spmm", "prune_compress + spmm", "linear, rank 64, bias"};
   double logarithms[3] = {};
   for (const LinearShape& shape : shapes.value()) {
-    ShapeBench bench(shape);
+    ShapeBench bench(shape, properties.multiProcessorCount);
     bench.measure(monitor);
     bench.print();
     bench.write(out, properties.name);

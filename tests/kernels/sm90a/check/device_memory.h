@@ -2,7 +2,10 @@
 
 #include <cuda_runtime_api.h>
 
+#include <chrono>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -20,6 +23,19 @@ inline void require(cudaError_t error, const char* what) {
 }
 inline void require(const Status& status) {
   if (!status.ok()) throw std::runtime_error(status.to_string());
+}
+
+/// Waits for the default stream. A kernel that waits for itself would hang the program and lose what it has found:
+/// after 20 seconds the program says where it stands and ends at once.
+inline void wait_for_device(const std::string& what) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (cudaStreamQuery(nullptr) == cudaErrorNotReady) {
+    if (std::chrono::steady_clock::now() < deadline) continue;
+    std::printf("FAILED %s: still running after 20 s\n", what.c_str());
+    std::fflush(stdout);
+    std::_Exit(1);
+  }
+  require(cudaDeviceSynchronize(), what.c_str());
 }
 
 /// Owned device bytes between two red zones of 4 KiB.

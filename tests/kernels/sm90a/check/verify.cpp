@@ -60,7 +60,7 @@ std::string check_prune(int64_t m, int64_t k, Fill fill) {
   DeviceCompressed first(m, k), second(m, k);
   for (DeviceCompressed* out : {&first, &second}) {
     require(sm90a::prune_compress(device_x.view(), out->view, nullptr));
-    require(cudaDeviceSynchronize(), "prune_compress");
+    wait_for_device("prune_compress " + std::to_string(m) + "x" + std::to_string(k));
   }
   const std::vector<uint8_t> blocks = between_zones(first.blocks, "blocks");
   const std::vector<uint8_t> scale = between_zones(first.scale, "scale");
@@ -114,7 +114,7 @@ Reference product_in_fp64(const HostMatrix& x, const HostMatrix& w) {
   const DeviceBytes sum(count * 8), magnitude(count * 8);
   reference_product(device_x.data(), device_w.data(), static_cast<int>(x.rows), static_cast<int>(w.rows),
                     static_cast<int>(x.cols), static_cast<double*>(sum.data()), static_cast<double*>(magnitude.data()));
-  require(cudaDeviceSynchronize(), "reference product");
+  wait_for_device("reference product");
   Reference out{std::vector<double>(count), std::vector<double>(count)};
   require(cudaMemcpy(out.sum.data(), sum.data(), count * 8, cudaMemcpyDeviceToHost), "download");
   require(cudaMemcpy(out.magnitude.data(), magnitude.data(), count * 8, cudaMemcpyDeviceToHost), "download");
@@ -199,7 +199,7 @@ std::string check_spmm_case(const SpmmCase& test) {
   DeviceMatrix first(test.m, test.n, 24), second(test.m, test.n, 24);
   for (DeviceMatrix* d : {&first, &second}) {
     require(sm90a::spmm(read_only(a.view), device_w.view(), d->mutable_view(), options, nullptr));
-    require(cudaDeviceSynchronize(), "spmm");
+    wait_for_device("spmm " + test.name());
   }
   HostMatrix d = first.download("d");
   if (d.bits != second.download("d").bits) return "a second run gave other bits";
