@@ -2,7 +2,7 @@
 # No PTX is embedded: another GPU is refused by name at run time instead of running code it cannot execute.
 set(CMAKE_CUDA_ARCHITECTURES 90a-real)
 set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
-if(NOT CMAKE_CUDA_COMPILER)
+if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
   find_program(RTLYNX_NVCC nvcc HINTS /usr/local/cuda/bin)
   set(CMAKE_CUDA_COMPILER "${RTLYNX_NVCC}")
 endif()
