@@ -246,13 +246,7 @@ void read_factors(const SafetensorsFile& file, Adapter& adapter) {
   }
 }
 
-}  // namespace
-
-std::string adapter_file_name(int64_t rank, std::string_view model) {
-  return fmt::format("rtlynx-r{}-{}.safetensors", rank, model);
-}
-
-void write_adapter(const std::filesystem::path& path, const Adapter& adapter) {
+void write_checked(const std::filesystem::path& path, const Adapter& adapter) {
   const std::string origin = path.string();
   check_description(adapter, origin);
   std::vector<TensorToWrite> tensors;
@@ -265,6 +259,16 @@ void write_adapter(const std::filesystem::path& path, const Adapter& adapter) {
     }
   }
   write_safetensors(path, std::move(tensors), {{std::string(kMetadataKey), describe(adapter).dump()}});
+}
+
+}  // namespace
+
+std::string adapter_file_name(int64_t rank, std::string_view model) {
+  return fmt::format("rtlynx-r{}-{}.safetensors", rank, model);
+}
+
+void write_adapter(const std::filesystem::path& path, const Adapter& adapter) {
+  or_out_of_memory(path.string(), [&] { write_checked(path, adapter); });
 }
 
 Adapter read_adapter(const std::filesystem::path& path) {

@@ -173,9 +173,11 @@ std::string read_file(const std::filesystem::path& path) {
 
 void write_png(const std::filesystem::path& path, int64_t width, int64_t height, std::span<const uint8_t> rgb,
                const PngText& text) {
-  check_arguments(path.string(), width, height, rgb.size(), text);
-  const Encoded encoded = encode(path.string(), width, height, rgb, text);
-  write_atomically(path, std::string_view(static_cast<const char*>(encoded.data.get()), encoded.size));
+  or_out_of_memory(path.string(), [&] {
+    check_arguments(path.string(), width, height, rgb.size(), text);
+    const Encoded encoded = encode(path.string(), width, height, rgb, text);
+    write_atomically(path, std::string_view(static_cast<const char*>(encoded.data.get()), encoded.size));
+  });
 }
 
 PngImage read_png(const std::filesystem::path& path) {

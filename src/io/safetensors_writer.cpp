@@ -1,8 +1,9 @@
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/alloc.h"
 #include "core/checked.h"
 #include "core/file.h"
 #include "io/safetensors.h"
@@ -34,15 +35,22 @@ void check_tensor(const TensorToWrite& tensor, const std::string& origin) {
 /// The header's text, padded with spaces so that the data starts at a multiple of 8, as the format's own writer does.
 std::string header_text(const std::vector<TensorToWrite>& tensors, const std::map<std::string, std::string>& metadata,
                         const std::string& origin) {
-  const auto quoted = [](const auto& value) { return nlohmann::json(value).dump(); };
+  // Scalars only: the destructors of nlohmann's arrays and objects allocate, and end the process where they cannot.
+  const auto quoted = [](const std::string& value) { return nlohmann::json(value).dump(); };
   std::string text = "{";
-  if (!metadata.empty()) text += fmt::format("\"__metadata__\":{}", quoted(metadata));
+  if (!metadata.empty()) {
+    text += "\"__metadata__\":{";
+    for (const auto& [key, value] : metadata) {
+      text += fmt::format("{}{}:{}", text.ends_with('{') ? "" : ",", quoted(key), quoted(value));
+    }
+    text += "}";
+  }
   uint64_t offset = 0;
   for (const TensorToWrite& tensor : tensors) {
     const auto end = checked_add<uint64_t>(offset, tensor.bytes.size());
     if (!end) throw Error(ErrorCode::kOverflow, fmt::format("{}: more than 64 bits of data", origin));
-    text += fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{},{}]}}", text.size() > 1 ? "," : "",
-                        quoted(tensor.name), dtype_name(tensor.dtype), quoted(tensor.shape), offset, *end);
+    text += fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", text.size() > 1 ? "," : "",
+                        quoted(tensor.name), dtype_name(tensor.dtype), fmt::join(tensor.shape, ","), offset, *end);
     offset = *end;
   }
   text += "}";
@@ -60,10 +68,8 @@ std::string length_prefix(uint64_t length) {
   return prefix;
 }
 
-}  // namespace
-
-void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+void write_checked(const std::filesystem::path& path, std::vector<TensorToWrite>& tensors,
+                   const std::map<std::string, std::string>& metadata) {
   const std::string origin = path.string();
   // Falling element size keeps every tensor aligned to its own element.
   std::sort(tensors.begin(), tensors.end(), [](const TensorToWrite& a, const TensorToWrite& b) {
@@ -90,6 +96,13 @@ void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWr
     writer.write(header);
     for (const TensorToWrite& tensor : tensors) writer.write(tensor.bytes);
   });
+}
+
+}  // namespace
+
+void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  or_out_of_memory(path.string(), [&] { write_checked(path, tensors, metadata); });
 }
 
 }  // namespace rtlynx::io

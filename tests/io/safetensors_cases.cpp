@@ -94,7 +94,7 @@ void add_keys(Cases& cases) {
       kSafetensorsDuplicateField, {"\"a\"", "shape", "header byte"});
   add("duplicate-metadata",
       R"({"__metadata__":{},"__metadata__":{},"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}})",
-      kSafetensorsDuplicateMetadata, {"__metadata__", "header byte"}, true);
+      kSafetensorsDuplicateMetadata, {"__metadata__", "header byte"});
   add("duplicate-metadata-key", with_metadata(R"({"k":"1","k":"2"})"), kSafetensorsDuplicateMetadata,
       {"\"k\"", "header byte"}, true);
   add("metadata-number", with_metadata(R"({"k":1})"), kSafetensorsMetadata, {"\"k\"", "a number"});
