@@ -1,0 +1,1 @@
+"""Training of models/mini-flux, a miniature of FLUX.1-dev, and of its scorer."""
