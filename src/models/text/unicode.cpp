@@ -74,9 +74,10 @@ std::string to_utf8(const std::u16string& text) {
 
 /// Whether a mark since Unicode 15 stands at byte `at` > 0 and belongs to the cluster of the character before it.
 bool is_newer_mark_at(std::string_view utf8, int32_t at) {
+  int32_t start = at - 1;
+  while (start > 0 && (static_cast<unsigned char>(utf8[static_cast<std::size_t>(start)]) & 0xC0) == 0x80) --start;
   UChar32 previous = 0;
-  int32_t start = at;
-  U8_PREV_UNSAFE(utf8.data(), start, previous);
+  U8_NEXT_UNSAFE(utf8.data(), start, previous);
   const int32_t kind = u_getIntPropertyValue(previous, UCHAR_GRAPHEME_CLUSTER_BREAK);
   if (kind == U_GCB_CONTROL || kind == U_GCB_CR || kind == U_GCB_LF) return false;
   UChar32 mark = 0;

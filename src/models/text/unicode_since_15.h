@@ -8,7 +8,7 @@ namespace rtlynx::models {
 
 /// What Unicode has added since 15.0, the version of Debian 12's ICU, as far as token ids depend on it. Taken from the
 /// behaviour of tokenizers 0.23.3: its regular expressions know Unicode 16, its lower case and its grapheme clusters
-/// Unicode 17. tests/models/text/tokenizer_parity_test.py runs all code points through both.
+/// Unicode 17. tests/models/text/test_tokenizer_parity.py runs all code points through both.
 struct CodePointRange {
   char32_t first = 0;
   char32_t last = 0;

@@ -25,8 +25,12 @@ T5 = {
     "relu": dict(feed_forward_proj="relu"),
     "gated-silu": dict(feed_forward_proj="gated-silu", layer_norm_epsilon=1e-5),
     "gelu": dict(feed_forward_proj="gelu"),
-    "few-buckets": dict(feed_forward_proj="gated-gelu", relative_attention_num_buckets=6, relative_attention_max_distance=9),
-    "odd-buckets": dict(feed_forward_proj="relu", relative_attention_num_buckets=13, relative_attention_max_distance=200),
+    "few-buckets": dict(
+        feed_forward_proj="gated-gelu", relative_attention_num_buckets=6, relative_attention_max_distance=9
+    ),
+    "odd-buckets": dict(
+        feed_forward_proj="relu", relative_attention_num_buckets=13, relative_attention_max_distance=200
+    ),
     "wide-heads": dict(feed_forward_proj="gated-gelu", d_kv=24, num_heads=3),
     "t5-head": dict(feed_forward_proj="gated-gelu", d_model=128, d_kv=64, num_heads=4, d_ff=320),
 }
@@ -40,8 +44,10 @@ def randomise(model, seed):
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() == 1:
                 parameter.copy_(noise * 0.1 + (1.0 if "norm" in name and name.endswith("weight") else 0.0))
+            elif any(part in name for part in ("embed", "shared", "relative_attention_bias")):
+                parameter.copy_(noise)
             else:
-                parameter.copy_(noise * (1.0 if "embed" in name or "bias" in name or "shared" in name else parameter.shape[1] ** -0.5))
+                parameter.copy_(noise * parameter.shape[1] ** -0.5)
     return model.eval()
 
 
@@ -67,8 +73,9 @@ def t5_ids(batch=2, tokens=150):
 
 def ours(kind, folder, ids, dtype, tmp_path):
     save_file({"ids": ids.contiguous()}, tmp_path / "ids.safetensors")
-    subprocess.run([BINARY, kind, folder, tmp_path / "ids.safetensors", tmp_path / "out.safetensors", dtype], check=True)
-    return load_file(tmp_path / "out.safetensors")
+    output = tmp_path / "out.safetensors"
+    subprocess.run([BINARY, kind, folder, tmp_path / "ids.safetensors", output, dtype], check=True)
+    return load_file(output)
 
 
 def theirs(cls, folder, ids, dtype):
@@ -97,36 +104,47 @@ def compare(kind, cls, folder, ids, tmp_path):
             assert relative_error(tensor, exact[name]) <= 2 * relative_error(rounded[name], exact[name]), (dtype, name)
 
 
+def small_clip(folder, seed, **changes):
+    config = dict(
+        vocab_size=100,
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=40,
+        bos_token_id=98,
+        pad_token_id=99,
+    )
+    randomise(CLIPTextModel(CLIPTextConfig(**{**config, **changes})), seed).save_pretrained(folder)
+    return folder
+
+
+def small_t5(folder, seed, **changes):
+    config = dict(vocab_size=100, d_model=64, d_kv=16, d_ff=96, num_layers=3, num_heads=4)
+    randomise(T5EncoderModel(T5Config(**{**config, **changes})), seed).save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("name", CLIP)
 def test_clip_text_model(tmp_path, name):
-    config = dict(
-        vocab_size=100, hidden_size=64, intermediate_size=160, num_hidden_layers=3, num_attention_heads=4,
-        max_position_embeddings=40, bos_token_id=98, pad_token_id=99,
-    )  # fmt: skip
-    randomise(CLIPTextModel(CLIPTextConfig(**{**config, **CLIP[name]})), seed=1).save_pretrained(tmp_path / "model")
-    compare("clip", CLIPTextModel, tmp_path / "model", clip_ids(), tmp_path)
+    compare("clip", CLIPTextModel, small_clip(tmp_path / "model", seed=1, **CLIP[name]), clip_ids(), tmp_path)
 
 
 @pytest.mark.parametrize("name", T5)
 def test_t5_encoder(tmp_path, name):
-    config = dict(vocab_size=100, d_model=64, d_kv=16, d_ff=96, num_layers=3, num_heads=4)
-    randomise(T5EncoderModel(T5Config(**{**config, **T5[name]})), seed=2).save_pretrained(tmp_path / "model")
-    compare("t5", T5EncoderModel, tmp_path / "model", t5_ids(), tmp_path)
+    compare("t5", T5EncoderModel, small_t5(tmp_path / "model", seed=2, **T5[name]), t5_ids(), tmp_path)
 
 
-def test_single_short_prompt(tmp_path):
-    model = randomise(CLIPTextModel(CLIPTextConfig(vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, eos_token_id=99)), seed=5)
-    model.save_pretrained(tmp_path / "clip")
-    compare("clip", CLIPTextModel, tmp_path / "clip", torch.tensor([[98, 99]]), tmp_path)
-    model = randomise(T5EncoderModel(T5Config(vocab_size=100, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)), seed=6)
-    model.save_pretrained(tmp_path / "t5")
-    compare("t5", T5EncoderModel, tmp_path / "t5", torch.tensor([[1]]), tmp_path)
+def test_shortest_prompt(tmp_path):
+    clip = small_clip(tmp_path / "clip", seed=5, eos_token_id=99)
+    compare("clip", CLIPTextModel, clip, torch.tensor([[98, 99]]), tmp_path)
+    compare("t5", T5EncoderModel, small_t5(tmp_path / "t5", seed=6), torch.tensor([[1]]), tmp_path)
 
 
 def test_published_names_of_clip(tmp_path):
     """Checkpoints such as FLUX.1's have "text_model." before every name; transformers 5 writes none."""
-    config = CLIPTextConfig(vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, eos_token_id=2)
-    randomise(CLIPTextModel(config), seed=7).save_pretrained(tmp_path / "clip")
-    path = tmp_path / "clip" / "model.safetensors"
-    save_file({"text_model." + name: tensor for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
-    compare("clip", CLIPTextModel, tmp_path / "clip", clip_ids(), tmp_path)
+    folder = small_clip(tmp_path / "clip", seed=7, eos_token_id=2)
+    path = folder / "model.safetensors"
+    tensors = {"text_model." + name: tensor for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    compare("clip", CLIPTextModel, folder, clip_ids(), tmp_path)

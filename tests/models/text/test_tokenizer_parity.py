@@ -152,14 +152,15 @@ def test_added_tokens_beyond_the_vocabulary(tmp_path, flags):
     config["added_tokens_decoder"][str(size)] = {"content": "<Fox>", **token}
     config["added_tokens_decoder"][str(size + 1)] = {"content": "<Fox><Fox>", **token}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    texts = ["a <Fox> b", "a<Fox>b", "<Fox>", "<Fox><Fox>x", "a \t<Fox>\n b", "<fox> <FOX>", "é<Fox>é", "a<Fox> <Fox>", "_<Fox>", "\u0301<Fox>"]
+    texts = ["a <Fox> b", "a<Fox>b", "<Fox>", "<Fox><Fox>x", "a \t<Fox>\n b"]
+    texts += ["<fox> <FOX>", "é<Fox>é", "a<Fox> <Fox>", "_<Fox>", "\u0301<Fox>"]
     compare("clip", folder, 40, texts, tmp_path)
 
 
 def all_of_unicode(template):
     """`template` with every code point below U+20000 and those of the newest block of ideographs; of the others, all
     alike ideographs, private or unassigned, every 256th."""
-    points = [c for c in range(0x110000) if c < 0xD800 or 0xE000 <= c < 0x20000 or 0x2EBF0 <= c < 0x2EE60 or c % 256 == 0]
+    points = [c for c in range(0x110000) if c < 0x20000 or 0x2EBF0 <= c < 0x2EE60 or c % 256 == 0]
     return [template.replace("@", chr(c)) for c in points if not 0xD800 <= c < 0xE000]
 
 
