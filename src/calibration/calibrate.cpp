@@ -9,7 +9,6 @@
 #include "calibration/low_rank.h"
 #include "calibration/state_folder.h"
 #include "calibration/units.h"
-#include "core/filesystem.h"
 #include "rtlynx/status.h"
 
 namespace rtlynx::calibration {
@@ -34,6 +33,10 @@ void check(std::span<Linear* const> linears, const CalibrationOptions& options) 
   if (options.token_stride < 1) refuse(fmt::format("token stride {}, expected 1 or more", options.token_stride));
   if (!(options.ridge >= 0 && options.ridge <= 1)) refuse(fmt::format("ridge {}, expected 0 to 1", options.ridge));
   if (options.output.empty()) refuse("no output file");
+  const auto output = std::filesystem::symlink_status(options.output);
+  if (std::filesystem::exists(output) && !std::filesystem::is_regular_file(output)) {
+    throw Error(ErrorCode::kNotAFile, fmt::format("{}: exists and is no regular file", options.output.string()));
+  }
   for (const Linear* linear : linears) {
     if (linear->mode() != LinearMode::kDense) refuse(linear->name() + " is not in dense mode");
     if (options.rank < 1 || options.rank > std::min(linear->k(), linear->n())) {
@@ -99,7 +102,11 @@ class Calibration {
   io::Adapter finish() {
     find_passes();
     for (std::size_t p = 0; p < passes_.size(); ++p) {
-      if (all_solved(passes_[p])) continue;
+      if (all_solved(passes_[p])) {
+        for (const auto& group : passes_[p]) solved_ += static_cast<int64_t>(group.size());
+        state_.drop(sums_unit(p));  // where the run was killed just before this
+        continue;
+      }
       Sums sums = empty_sums(linears_, passes_[p]);
       gather(p, sums);
       solve(passes_[p], sums);
@@ -180,11 +187,13 @@ void Calibration::gather(std::size_t pass, Sums& sums) {
     const int64_t count = std::min(options_.batch_size, static_cast<int64_t>(options_.prompts.size()) - first);
     progress.detail = fmt::format("prompts {}-{}", first + 1, first + count);
     collector.begin_chunk({done, first, std::span(options_.prompts).subspan(first, count)});
+    bool go_on = true;
     run_chunk(first, count, steps, [&](int64_t step, int64_t) {
       progress.done = (earlier + done) * steps + step;
       progress.seconds = seconds_since(begun);
-      return !callbacks_.progress || callbacks_.progress(progress);
+      return go_on = !callbacks_.progress || callbacks_.progress(progress);
     });
+    if (!go_on) cancel();
     if (done + 1 == chunks() || seconds_since(saved_at) >= options_.save_interval_seconds) {
       state_.save(sums_unit(pass), sums_to_file(sums, done + 1));
       saved_at = Clock::now();
@@ -194,17 +203,20 @@ void Calibration::gather(std::size_t pass, Sums& sums) {
 
 void Calibration::solve(const InputGroups& pass, const Sums& sums) {
   const auto total = static_cast<int64_t>(linears_.size());
-  const int64_t resumed = solved_;
+  int64_t resumed = solved_;
   const Clock::time_point begun = Clock::now();
   std::size_t error = 0;
   for (std::size_t g = 0; g < pass.size(); ++g) {
     for (const std::size_t i : pass[g]) {
       const double error_energy = sums.error_energy[error++];
-      if (!state_.has(solved_unit(i))) {
-        const io::AdapterLinear solved = solve_linear(*linears_[i], sums.inputs[g], error_energy);
-        state_.save(solved_unit(i), solved_to_file(solved, options_.rank));
+      ++solved_;
+      if (state_.has(solved_unit(i))) {
+        ++resumed;
+        continue;
       }
-      report({Stage::kSolve, ++solved_, total, resumed, seconds_since(begun), linears_[i]->name()});
+      const io::AdapterLinear solved = solve_linear(*linears_[i], sums.inputs[g], error_energy);
+      state_.save(solved_unit(i), solved_to_file(solved, options_.rank));
+      report({Stage::kSolve, solved_, total, resumed, seconds_since(begun), linears_[i]->name()});
     }
   }
 }
@@ -252,7 +264,9 @@ io::Adapter Calibration::write() {
     const std::string path = state_.path_of(solved_unit(i)).string();
     adapter.linears.push_back(solved_from_file(*state_.load(solved_unit(i)), path, linears_[i]->name()));
   }
-  io::write_adapter(options_.output, adapter);
+  // Through the state folder, where a kill in mid-write leaves nothing that the next run does not clean up.
+  io::write_adapter(state_.path_of("adapter"), adapter);
+  state_.move_out("adapter", options_.output);
   if (!options_.keep_state) state_.remove();
   return adapter;
 }

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <system_error>
 #include <vector>
 
@@ -98,6 +100,17 @@ std::optional<TensorFile> StateFolder::load(const std::string& unit) const {
 
 void StateFolder::save(const std::string& unit, const TensorFile& contents) const {
   write_tensor_file(path_of(unit), contents);
+}
+
+void StateFolder::move_out(const std::string& unit, const fs::path& target) const {
+  FileSystem& files = FileSystem::current();
+  const fs::path parent = target.has_parent_path() ? target.parent_path() : fs::path(".");
+  int result = files.rename(path_of(unit).string(), target.string());
+  if (result >= 0) result = files.fsync_folder(parent.string());
+  if (result < 0) {
+    throw Error(ErrorCode::kWriteFailed, fmt::format("{}: cannot be renamed from {}: {}", target.string(),
+                                                     path_of(unit).string(), std::generic_category().message(-result)));
+  }
 }
 
 void StateFolder::drop(const std::string& unit) const {

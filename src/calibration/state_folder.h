@@ -23,6 +23,8 @@ class StateFolder {
   bool has(const std::string& unit) const;
   /// Where a unit lies: `<folder>/<unit>.safetensors`.
   std::filesystem::path path_of(const std::string& unit) const;
+  /// Renames a unit to `target` on the same file system, durably; a file there is replaced.
+  void move_out(const std::string& unit, const std::filesystem::path& target) const;
   /// Removes one unit; nothing where there is none.
   void drop(const std::string& unit) const;
   /// Removes the folder with all that this class put into it.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <functional>
 #include <map>
@@ -10,14 +11,16 @@
 
 #include "linear/linear.h"
 #include "linear/weights.h"
+#include "rtlynx/status.h"
 
-namespace rtlynx::test {
+namespace rtlynx::testing {
 
 /// Five linears wired like a small block: q, k and v read one tensor, `out` another, `down` a GELU of it. Inputs depend
 /// on prompt, seed and step alone.
 class ToyModel {
  public:
   explicit ToyModel(int64_t width = 12, uint64_t weight_seed = 5) : width_(width) {
+    at::set_num_threads(1);  // matrices this small only lose by waiting for a second thread
     at::manual_seed(weight_seed);
     std::map<std::string, at::Tensor> tensors;
     for (const char* name : {"q", "k", "v", "out"}) add(tensors, name, width, width);
@@ -55,7 +58,7 @@ class ToyModel {
       at::Tensor batch = at::stack(inputs);
       if (before_forward) before_forward(batch);
       forward(batch);
-      if (on_step) on_step(step + 1, steps);
+      if (on_step && !on_step(step + 1, steps)) throw Error(ErrorCode::kCancelled, "toy: stopped");
     }
   }
 
@@ -69,4 +72,4 @@ class ToyModel {
   std::vector<Linear> linears_;
 };
 
-}  // namespace rtlynx::test
+}  // namespace rtlynx::testing

@@ -72,9 +72,9 @@ TEST(Linear, KernelsAndTorchAndPlainLoopsAgreeInEveryMode) {
         ASSERT_EQ(got.sizes(), at::IntArrayRef({2, 5, kOut}));
         const at::Tensor by_torch =
             sparse_linear_by_torch(f.x, f.weight, f.bias, LoraFactors{f.lora_a, f.lora_b}, mode);
-        const at::Tensor wanted = test::sparse_linear_oracle(f.x.view({10, kIn}), f.weight, f.bias,
-                                                             mode == LinearMode::kSaNcLora ? f.lora_a : at::Tensor(),
-                                                             f.lora_b, mode != LinearMode::kSa);
+        const at::Tensor wanted = testing::sparse_linear_oracle(f.x.view({10, kIn}), f.weight, f.bias,
+                                                                mode == LinearMode::kSaNcLora ? f.lora_a : at::Tensor(),
+                                                                f.lora_b, mode != LinearMode::kSa);
         // One rounding of the result, and sums of k fp32 products (bf16 torch rounds the product and the branch, too).
         const double unit = type == at::kFloat ? 0x1p-24 : 0x1p-8;
         const at::Tensor size =

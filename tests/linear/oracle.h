@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-namespace rtlynx::test {
+namespace rtlynx::testing {
 
 /// The rule of 2:4 selection in plain words: true where `a` is to be kept before `b`, a standing at the lower index.
 inline bool at_least(double a, double b) {
@@ -69,4 +69,4 @@ inline at::Tensor sparse_linear_oracle(const at::Tensor& x, const at::Tensor& we
   return y;
 }
 
-}  // namespace rtlynx::test
+}  // namespace rtlynx::testing

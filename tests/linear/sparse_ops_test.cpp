@@ -27,7 +27,7 @@ void expect_pruned_like_oracle(const at::Tensor& x) {
   const at::Tensor pruned = prune_24(x);
   ASSERT_EQ(pruned.sizes(), x.sizes());
   for (int64_t i = 0; i < x.size(0); ++i) {
-    const std::vector<double> got = test::row_of(pruned, i), wanted = test::prune_row(test::row_of(x, i));
+    const std::vector<double> got = testing::row_of(pruned, i), wanted = testing::prune_row(testing::row_of(x, i));
     for (std::size_t j = 0; j < got.size(); ++j) {
       const bool same = std::isnan(wanted[j]) ? std::isnan(got[j]) : got[j] == wanted[j];
       ASSERT_TRUE(same) << "row " << i << " (" << x[i] << ") column " << j << ": " << got[j] << " != " << wanted[j];
@@ -78,7 +78,7 @@ struct Case {
   bool bias;
 };
 
-class SparseLinear : public testing::TestWithParam<Case> {};
+class SparseLinear : public ::testing::TestWithParam<Case> {};
 
 TEST_P(SparseLinear, MatchesPlainLoopsInEveryMode) {
   const auto [m, n, k, r, has_bias] = GetParam();
@@ -91,8 +91,8 @@ TEST_P(SparseLinear, MatchesPlainLoopsInEveryMode) {
   for (const LinearMode mode : {LinearMode::kSa, LinearMode::kSaNc, LinearMode::kSaNcLora}) {
     const bool branch = mode == LinearMode::kSaNcLora;
     const at::Tensor got = sparse_linear_by_torch(x, w, b, lora, mode).to(at::kDouble);
-    const at::Tensor wanted =
-        test::sparse_linear_oracle(x, w, b, branch ? lora.lora_a : at::Tensor(), lora.lora_b, mode != LinearMode::kSa);
+    const at::Tensor wanted = testing::sparse_linear_oracle(x, w, b, branch ? lora.lora_a : at::Tensor(), lora.lora_b,
+                                                            mode != LinearMode::kSa);
     // fp32 sums of k + r products: k * 2^-24 of the sum of magnitudes bounds each element.
     const at::Tensor magnitude = at::matmul(x.abs(), w.abs().t()).to(at::kDouble) * 1.5 + k;
     const at::Tensor bound = magnitude * (static_cast<double>(k + r + 8) * 0x1p-24);
@@ -102,8 +102,8 @@ TEST_P(SparseLinear, MatchesPlainLoopsInEveryMode) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, SparseLinear,
-                         testing::Values(Case{1, 1, 1, 1, false}, Case{3, 5, 7, 2, true}, Case{8, 16, 64, 4, false},
-                                         Case{17, 33, 130, 8, true}));
+                         ::testing::Values(Case{1, 1, 1, 1, false}, Case{3, 5, 7, 2, true}, Case{8, 16, 64, 4, false},
+                                           Case{17, 33, 130, 8, true}));
 
 TEST(SparseLinear, RefusesDenseAndMissingFactors) {
   const at::Tensor x = at::ones({1, 4}), w = at::ones({2, 4});
