@@ -129,6 +129,15 @@ def test_t5_on_own_vocabulary(tmp_path, max_length):
     compare("t5", train_t5(tmp_path / "t5"), max_length, prompts(1200, seed=2), tmp_path)
 
 
+@needs_flux
+def test_a_published_file_that_was_cut_off_is_refused(tmp_path):
+    """SDXL's second tokenizer in the same package has the first 40,212 lines of its merges, the last one "n"."""
+    folder = FLUX.parent / "sdxl" / "tokenizer_2"
+    run = subprocess.run([BINARY, "clip-ids", folder, "77", os.devnull], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.startswith("bad-tokenizer") and "merges.txt: line 40213" in run.stderr, run.stderr
+
+
 def test_clip_without_configs_takes_the_class_defaults(tmp_path):
     folder = train_clip(tmp_path / "clip")
     (folder / "tokenizer_config.json").unlink()
