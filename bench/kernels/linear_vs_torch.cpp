@@ -18,11 +18,14 @@ namespace {
 constexpr double kMinimumWork = 1e9;
 
 /// torch's operators of the oneDNN back end, which have no C++ declaration.
-at::Tensor reorder_weight(const at::Tensor& weight, int64_t m) {
+/// Nothing where oneDNN has no kernel for the type, such as bf16 without AVX-512.
+std::optional<at::Tensor> reorder_weight(const at::Tensor& weight, int64_t m) try {
   static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_reorder_linear_weight", "");
   std::vector<c10::IValue> stack{weight, m};
   op.callBoxed(&stack);
   return stack.at(0).toTensor();
+} catch (const c10::Error&) {
+  return std::nullopt;
 }
 
 at::Tensor prepacked_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
@@ -116,16 +119,22 @@ std::vector<Timing> race(const std::vector<std::function<void()>>& contenders, c
 LinearBenchRow measure(const LinearShape& shape, DType dtype, const LinearBenchOptions& options) {
   at::manual_seed(0);
   const Tensors t(shape, dtype, options.rank);
-  const at::Tensor reordered = reorder_weight(t.weight, shape.m);
+  const std::optional<at::Tensor> reordered = reorder_weight(t.weight, shape.m);
   auto created = SparseLinear::create(t.parameters());
   throw_if_error(created.status());
   const SparseLinear sparse = std::move(created).value();
   const double work = static_cast<double>(shape.m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
   const int repeats = std::max(1, static_cast<int>(kMinimumWork / work));
-  const auto timings =
-      race({[&] { at::linear(t.x, t.weight, t.bias); }, [&] { prepacked_linear(t.x, reordered, t.bias); },
-            [&] { throw_if_error(sparse.run(view_of(t.x), mutable_view_of(t.y))); }},
-           options, repeats);
+  const auto timings = race({[&] { at::linear(t.x, t.weight, t.bias); },
+                             [&] {
+                               if (reordered) {
+                                 prepacked_linear(t.x, *reordered, t.bias);
+                               } else {
+                                 at::linear(t.x, t.weight, t.bias);
+                               }
+                             },
+                             [&] { throw_if_error(sparse.run(view_of(t.x), mutable_view_of(t.y))); }},
+                            options, repeats);
   LinearBenchRow row;
   row.shape = shape;
   row.dtype = dtype;

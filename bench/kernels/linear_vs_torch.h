@@ -36,7 +36,7 @@ struct LinearBenchRow {
   BenchClock clock = BenchClock::kWall;
   int64_t rank = 0;
   Timing linear;         ///< torch's F.linear
-  Timing prepacked;      ///< torch's linear with weights reordered for oneDNN beforehand
+  Timing prepacked;      ///< torch's linear with weights reordered for oneDNN beforehand; F.linear where it can't
   Timing sparse;         ///< ours: pruning, scale, bias and low-rank branch included, weights packed beforehand
   double max_error = 0;  ///< against fp64 on a few rows, as a share of the largest |y|
   LinearPlan plan;

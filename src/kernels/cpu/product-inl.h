@@ -82,20 +82,21 @@ HWY_NOINLINE void PanelBlockOf(const PanelBlock& args) {
     for (const int64_t end = std::min(lines, line + lines_per_token); line < end; ++line) {
       __builtin_prefetch(args.next + line * 64, 0, 2);
     }
-    const auto add = [&](FloatVector x, uint64_t offset) HWY_ATTR {
+    const auto add = [&](float x, uint64_t offset) HWY_ATTR {
       const auto* row = reinterpret_cast<const float*>(args.weights + (offset & 0xffff));
+      // Hides that `row` is a sum: an FMA whose address has an index register is split in two by Intel's front end.
+      asm("" : "+r"(row));
+      const auto broadcast = hn::Set(d, x);
       HWY_UNROLL(16)
-      for (int i = 0; i < kVectors; ++i) acc[i] = hn::MulAdd(x, hn::Load(d, row + i * kLanes), acc[i]);
+      for (int i = 0; i < kVectors; ++i) acc[i] = hn::MulAdd(broadcast, hn::Load(d, row + i * kLanes), acc[i]);
     };
-    HWY_UNROLL(4)
     for (int64_t slot = 0; slot < args.slots; slot += 4) {
       uint64_t four;
       std::memcpy(&four, offsets + slot, sizeof(four));
-      const auto x = hn::LoadDup128(d, values + slot);
-      add(hn::Broadcast<0>(x), four);
-      add(hn::Broadcast<1>(x), four >> 16);
-      add(hn::Broadcast<2>(x), four >> 32);
-      add(hn::Broadcast<3>(x), four >> 48);
+      add(values[slot], four);
+      add(values[slot + 1], four >> 16);
+      add(values[slot + 2], four >> 32);
+      add(values[slot + 3], four >> 48);
     }
     if (args.last != nullptr) {
       for (int i = 0; i < kVectors; ++i) WriteVector(*args.last, t, i, acc[i]);

@@ -27,18 +27,25 @@ inline constexpr int64_t kLanes = HWY_MAX_BYTES / 4 < 16 ? HWY_MAX_BYTES / 4 : 1
 inline constexpr int64_t kParts = kStripK / kLanes;
 
 /// True in the lanes that stay. Magnitudes are compared as integers, every NaN as the one value above Inf; a lane loses
-/// when two of its three neighbours beat it. "Beats" is larger, or equal at a lower index: other > self - (1 if lower).
+/// when two of its three neighbours beat it. "Beats" is larger, or equal at a lower index: other > self - (1 if lower),
+/// here as the sign of a difference. As of two lanes exactly one beats the other, what lane i - 1 does to lane i is the
+/// opposite of what lane i + 1 does to its own neighbour below.
 HWY_INLINE hn::Mask<Floats> KeepMask(Floats d, FloatVector x) {
   const Ints di;
-  HWY_ALIGN static constexpr int32_t kLower[3][16] = {{0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1},
-                                                      {0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1},
-                                                      {0, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1}};
+  HWY_ALIGN static constexpr int32_t kLower1[16] = {0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1};
+  HWY_ALIGN static constexpr int32_t kLower2[16] = {0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1};
   const auto self = hn::Min(hn::And(hn::BitCast(di, x), hn::Set(di, 0x7fffffff)), hn::Set(di, 0x7f800001));
-  const auto beats1 = hn::Gt(hn::Shuffle0321(self), hn::Sub(self, hn::LoadU(di, kLower[0])));
-  const auto beats2 = hn::Gt(hn::Shuffle1032(self), hn::Sub(self, hn::LoadU(di, kLower[1])));
-  const auto beats3 = hn::Gt(hn::Shuffle2103(self), hn::Sub(self, hn::LoadU(di, kLower[2])));
-  const auto loses = hn::Or(hn::And(beats1, beats2), hn::And(beats3, hn::Or(beats1, beats2)));
-  return hn::RebindMask(d, hn::Not(loses));
+  const auto beats1 = hn::Sub(hn::Sub(self, hn::LoadU(di, kLower1)), hn::Shuffle0321(self));
+  const auto beats2 = hn::Sub(hn::Sub(self, hn::LoadU(di, kLower2)), hn::Shuffle1032(self));
+  const auto spared3 = hn::Shuffle2103(beats1);
+#if HWY_TARGET == HWY_AVX3
+  // Not the majority of (beats1, beats2, not spared3), in one instruction instead of four.
+  const hn::Vec<Ints> stays{_mm512_ternarylogic_epi32(beats1.raw, beats2.raw, spared3.raw, 0x2B)};
+#else
+  const auto loses = hn::Or(hn::And(beats1, beats2), hn::AndNot(spared3, hn::Or(beats1, beats2)));
+  const auto stays = hn::Not(loses);
+#endif
+  return hn::RebindMask(d, hn::Lt(stays, hn::Zero(di)));
 }
 
 /// The two sums of the norm compensation, in the order that sparse24.h promises; both targets have true fused

@@ -62,21 +62,27 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace rtlynx::cpu {
 
-std::vector<const SimdTable*> highway_tables() {
-  std::vector<const SimdTable*> tables;
-  [[maybe_unused]] const auto supported = hwy::SupportedTargets();
+const std::vector<const SimdTable*>& highway_tables() {
+  // Asked once: in a virtual machine each cpuid behind SupportedTargets() is a trap of tens of microseconds.
+  static const std::vector<const SimdTable*> tables = [] {
+    std::vector<const SimdTable*> found;
+    [[maybe_unused]] const auto supported = hwy::SupportedTargets();
 #if HWY_TARGETS & HWY_AVX2
-  if (supported & HWY_AVX2) tables.push_back(&N_AVX2::Table());
+    if (supported & HWY_AVX2) found.push_back(&N_AVX2::Table());
 #endif
 #if HWY_TARGETS & HWY_AVX3
-  if (supported & HWY_AVX3) tables.push_back(&N_AVX3::Table());
+    if (supported & HWY_AVX3) found.push_back(&N_AVX3::Table());
 #endif
+    return found;
+  }();
   return tables;
 }
 
 const SimdTable* pair_table_without_product() {
 #if HWY_TARGETS & HWY_AVX3
-  return (hwy::SupportedTargets() & HWY_AVX3) ? &N_AVX3::PairTableWithoutProduct() : nullptr;
+  const auto& tables = highway_tables();
+  const bool has_avx512 = !tables.empty() && tables.back()->target == SimdTarget::kAvx512;
+  return has_avx512 ? &N_AVX3::PairTableWithoutProduct() : nullptr;
 #else
   return nullptr;
 #endif

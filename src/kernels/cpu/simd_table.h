@@ -107,7 +107,7 @@ struct SimdTable {
 const SimdTable* simd_table(SimdTarget target, DType dtype);
 
 /// The tables of the compiled targets that run here, in rising order: AVX2, AVX-512 (simd_kernels.cpp).
-std::vector<const SimdTable*> highway_tables();
+const std::vector<const SimdTable*>& highway_tables();
 /// AVX-512 with everything for bf16 pairs but panel_block (simd_kernels.cpp), and with it (pairs_avx512.cpp); nullptr
 /// where the compiler or the machine lacks the instructions.
 const SimdTable* pair_table_without_product();
