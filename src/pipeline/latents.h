@@ -17,7 +17,7 @@ at::Tensor unpack_latents(const at::Tensor& packed, int64_t h, int64_t w);
 
 /// Standard normal noise [seeds.size(), channels, height, width] in `dtype` on the CPU; row i comes from a CPU
 /// generator with seeds[i], bit for bit torch.randn((1, channels, height, width),
-/// generator=torch.Generator().manual_seed(seed)).
+/// generator=torch.Generator().manual_seed(seed)). That generator looks at the low 32 bits of a seed only.
 at::Tensor draw_noise(const std::vector<uint64_t>& seeds, int64_t channels, int64_t height, int64_t width,
                       at::ScalarType dtype);
 

@@ -21,7 +21,7 @@ struct DenoiseOptions {
 struct GenerateOptions : DenoiseOptions {
   std::string prompt;           ///< UTF-8
   std::string negative_prompt;  ///< UTF-8; used only where true_cfg_scale > 1
-  uint64_t seed = 0;            ///< image i starts from the noise of seed + i, modulo 2^64
+  uint64_t seed = 0;            ///< image i starts from the noise of seed + i; only the low 32 bits count, as in torch
   int64_t num_images_per_prompt = 1;
   int64_t max_sequence_length = 0;  ///< T5 tokens, at most 512; 0: min(512, tokenizer_2's model_max_length)
 };

@@ -3,6 +3,7 @@
 
 #include "pipeline/flux_pipeline.h"
 
+#include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -166,6 +167,7 @@ TEST_F(FluxPipelineTest, RefusesCallsThatDoNotFitTogether) {
 
 TEST_F(FluxPipelineTest, NonFiniteLatentsAreNamed) {
   const auto prompts = pipeline_->encode_prompts({"a fox"});
+  const c10::InferenceMode inference;  // the pipeline's tensors are made in it, and may be written only there
   at::Tensor noise = pipeline_->initial_latents({1}, 32, 32);
   noise[0][1][2] = std::numeric_limits<float>::infinity();
   try {
