@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,11 @@ struct SafetensorsCase {
   /// PyPI's safetensors 0.8 accepts what RT-Lynx refuses, on purpose.
   bool reference_accepts = false;
 };
+
+/// What GoogleTest prints of a case.
+inline void PrintTo(const SafetensorsCase& c, std::ostream* out) {
+  *out << c.name;
+}
 
 /// Length, header, and `data_bytes` bytes 0, 1, ..., 250, 0, ... ; `length` overrides the true one.
 std::string safetensors_bytes(std::string_view header, std::size_t data_bytes = 0, std::optional<uint64_t> length = {});

@@ -4,8 +4,7 @@
 
 #include <atomic>
 #include <cerrno>
-#include <chrono>
-#include <regex>
+#include <ctime>
 #include <set>
 #include <thread>
 
@@ -40,7 +39,7 @@ TEST_P(Corpus, GivesItsCode) {
   const SafetensorsCase& c = GetParam();
   const TemporaryFolder folder;
   const auto path = folder.write(c.name + ".safetensors", c.bytes);
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();
   try {
     const SafetensorsFile file = SafetensorsFile::open(path);
     EXPECT_EQ(error_name(ErrorCode::kOk), error_name(c.expected)) << "was accepted";
@@ -49,14 +48,15 @@ TEST_P(Corpus, GivesItsCode) {
     EXPECT_EQ(error_name(error.code()), error_name(c.expected)) << error.what();
     const std::string& message = error.status().message();
     EXPECT_NE(message.find(path.string()), std::string::npos) << message;
-    EXPECT_TRUE(std::regex_search(message, std::regex("byte"))) << message;
+    EXPECT_NE(message.find("byte"), std::string::npos) << message;
     EXPECT_EQ(message.find_first_of("\n\x1b"), std::string::npos) << message;
     EXPECT_LT(message.size(), path.string().size() + 400) << message;
     for (const std::string& mention : c.mentions) {
       EXPECT_NE(message.find(mention), std::string::npos) << "expected \"" << mention << "\" in: " << message;
     }
   }
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
+  // Of the processor: the machine may be busy.
+  EXPECT_LT(std::clock() - start, CLOCKS_PER_SEC);
 }
 
 INSTANTIATE_TEST_SUITE_P(Safetensors, Corpus, ::testing::ValuesIn(testing::safetensors_cases()),
