@@ -15,6 +15,15 @@ inline constexpr std::array<uint8_t, 16> kGroupMetadata = [] {
   return table;
 }();
 
+/// The same two indices as two uint32, the first in the lower half.
+inline constexpr std::array<uint64_t, 16> kLanePairs = [] {
+  std::array<uint64_t, 16> table{};
+  for (unsigned bits = 0; bits < 16; ++bits) {
+    table[bits] = (kGroupMetadata[bits] & 3u) | (static_cast<uint64_t>(kGroupMetadata[bits] >> 2) << 32);
+  }
+  return table;
+}();
+
 /// The pattern's number, 0..5 in the order (0,1) (0,2) (0,3) (1,2) (1,3) (2,3), by mask bits.
 inline constexpr std::array<uint8_t, 16> kPatternNumber = [] {
   std::array<uint8_t, 16> table{};
