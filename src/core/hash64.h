@@ -10,7 +10,7 @@
 namespace rtlynx {
 
 /// XXH64 with seed 0 (Y. Collet, "XXH64 algorithm description", xxhash_spec.md 0.1.1), fed piece by piece. It finds
-/// accidents, not forgeries. About 10 GB/s a core; the cuts between pieces do not matter.
+/// accidents, not forgeries. 2.5 GB/s measured on one busy core; the cuts between pieces do not matter.
 class Hash64 {
  public:
   void update(std::span<const std::byte> bytes);
