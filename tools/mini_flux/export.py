@@ -102,7 +102,7 @@ def export_scorer(folder: Path, scorer: Scorer, reference: tuple[Tensor, Tensor]
         "heads": HEADS,
         "positions": list(POSITIONS),
         "concepts": list(CONCEPTS),
-        "colours": {name: list(rgb) for name, rgb in COLOURS.items()},
+        "colours": list(COLOURS),  # a list: the order of an object's keys means nothing
         "patterns": list(PATTERNS),
         "relations": list(RELATIONS),
         "without_article": sorted(WITHOUT_ARTICLE),
