@@ -2,7 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "calibration/apply_adapter.h"
+#include <optional>
+
 #include "common.h"
 #include "core/file.h"
 #include "evaluation/scenes.h"
@@ -35,7 +36,8 @@ std::vector<std::string> read_prompts(const CalibrateFlags& flags) {
     return evaluation::scene_prompts(find_scorer(flags.model), static_cast<uint64_t>(flags.seed), flags.num_prompts);
   }
   std::vector<std::string> prompts = read_lines(flags.prompt_file);
-  if (static_cast<int64_t>(prompts.size()) > flags.num_prompts) prompts.resize(static_cast<std::size_t>(flags.num_prompts));
+  if (static_cast<int64_t>(prompts.size()) > flags.num_prompts)
+    prompts.resize(static_cast<std::size_t>(flags.num_prompts));
   return prompts;
 }
 
@@ -66,7 +68,8 @@ void calibrate(const CalibrateFlags& flags) {
   const std::string name = std::filesystem::weakly_canonical(model).filename().string();
 
   calibration::CalibrationOptions options;
-  options.output = flags.output.empty() ? model / io::adapter_file_name(flags.rank, name) : flags.output;
+  options.output =
+      flags.output.empty() ? model / io::adapter_file_name(flags.rank, name) : std::filesystem::path(flags.output);
   options.prompts = read_prompts(flags);
   options.seed = static_cast<uint64_t>(flags.seed);
   options.batch_size = flags.batch_size;
@@ -79,7 +82,8 @@ void calibrate(const CalibrateFlags& flags) {
   denoise.width = flags.width > 0 ? flags.width : pipeline.default_size();
   denoise.height = flags.height > 0 ? flags.height : pipeline.default_size();
   denoise.guidance_scale = flags.guidance_scale;
-  options.base = calibration::adapter_base(model);
+  options.model_class = kTransformerClass;
+  options.fingerprint = transformer_fingerprint(flags.model);
   options.settings = {{"guidance_scale", flags.guidance_scale},
                       {"width", denoise.width},
                       {"height", denoise.height},
@@ -122,14 +126,16 @@ void calibrate(const CalibrateFlags& flags) {
 
 void add_calibrate(CLI::App& app) {
   auto flags = std::make_shared<CalibrateFlags>();
-  CLI::App* verb = app.add_subcommand("calibrate", "Make an adapter: the low-rank branch that recovers what pruning drops");
+  CLI::App* verb =
+      app.add_subcommand("calibrate", "Make an adapter: the low-rank branch that recovers what pruning drops");
   verb->footer(
       "Example:\n"
       "  rtlynx calibrate -m models/mini-flux --rank 16\n"
       "The dense model runs the prompts over all timesteps; each linear's branch is then solved in closed form.\n"
       "Killed and started again with the same options, it goes on where it was and writes the same bytes.");
   verb->add_option("-m,--model", flags->model, "Model folder in diffusers' layout")->capture_default_str();
-  verb->add_option("-o,--output", flags->output, "Adapter file; default: rtlynx-r<rank>-<model>.safetensors in the model");
+  verb->add_option("-o,--output", flags->output,
+                   "Adapter file; default: rtlynx-r<rank>-<model>.safetensors in the model");
   verb->add_option("--prompts,--prompt-file", flags->prompt_file,
                    "UTF-8 text, a prompt a line; default: scenes that models/mini-flux knows");
   verb->add_option("--num-prompts", flags->num_prompts, "How many of them")

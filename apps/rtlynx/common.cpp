@@ -8,14 +8,21 @@
 #include <thread>
 
 #include "calibration/apply_adapter.h"
+#include "core/file.h"
 #include "io/adapter.h"
+#include "io/safetensors.h"
+#include "io/utf8.h"
 #include "rtlynx/backend.h"
 
 namespace rtlynx::cli {
 
 void add_common_options(CLI::App& verb, CommonOptions& options) {
-  verb.add_option("--device", options.device, "cpu or cuda")->capture_default_str()->check(CLI::IsMember({"cpu", "cuda"}));
-  verb.add_option("--dtype", options.dtype, "fp32 or bf16")->capture_default_str()->check(CLI::IsMember({"fp32", "bf16"}));
+  verb.add_option("--device", options.device, "cpu or cuda")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"cpu", "cuda"}));
+  verb.add_option("--dtype", options.dtype, "fp32 or bf16")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"fp32", "bf16"}));
   verb.add_option("-t,--threads", options.threads, "CPU threads; 0: one per core")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
@@ -24,16 +31,19 @@ void add_common_options(CLI::App& verb, CommonOptions& options) {
 }
 
 void add_sparse_options(CLI::App& verb, SparseOptions& options) {
-  verb.add_option("--mode", options.mode,
-                  "dense; sa: activations pruned 2:4; sa-nc: and scaled to their norm; sa-nc-lora: and the adapter's branch")
+  verb.add_option(
+          "--mode", options.mode,
+          "dense; sa: activations pruned 2:4; sa-nc: and scaled to their norm; sa-nc-lora: and the adapter's branch")
       ->capture_default_str()
       ->check(CLI::IsMember({"dense", "sa", "sa-nc", "sa-nc-lora"}));
-  verb.add_option("--adapter", options.adapter, "Adapter file; without it, the one rtlynx-*.safetensors in the model folder");
+  verb.add_option("--adapter", options.adapter,
+                  "Adapter file; without it, the one rtlynx-*.safetensors in the model folder");
   verb.add_option("--plan", options.plan,
                   "auto: dense where sparse is slower on this machine; sparse: never dense; require: an error there")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "sparse", "require"}));
-  verb.add_flag_callback("--require-sparse", [&options] { options.plan = "require"; }, "The same as --plan require");
+  verb.add_flag_callback(
+      "--require-sparse", [&options] { options.plan = "require"; }, "The same as --plan require");
 }
 
 PlanPolicy parse_plan(const std::string& text) {
@@ -45,15 +55,14 @@ PlanPolicy parse_plan(const std::string& text) {
 Placement prepare(const CommonOptions& options) {
   const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   const int threads = options.threads > 0 ? options.threads : cores;
-  at::set_num_threads(threads);
-  set_num_threads(threads);
+  at::set_num_threads(threads);  // the kernel library follows it: both use the process's OpenMP
   // The same command must give the same bytes.
   at::globalContext().setDeterministicCuDNN(true);
   at::globalContext().setBenchmarkCuDNN(false);
   Placement placement;
   placement.dtype = options.dtype == "bf16" ? at::kBFloat16 : at::kFloat;
   if (options.device == "cuda") {
-    if (!at::hasCUDA() || at::globalContext().getNumGPUs() == 0) {
+    if (!at::hasCUDA() || at::getNumGPUs() == 0) {
       throw Error(ErrorCode::kUnsupported, "--device cuda: libtorch finds no usable GPU on this machine");
     }
     placement.device = at::Device(at::kCUDA, 0);
@@ -74,6 +83,66 @@ std::filesystem::path find_adapter(const std::string& model, const std::string& 
               fmt::format("{}: found {} files rtlynx-*.safetensors, expected one; make one with 'rtlynx calibrate' or "
                           "name it with --adapter",
                           model, found.size()));
+}
+
+std::string transformer_fingerprint(const std::string& model) {
+  return io::fingerprint(io::ComponentWeights::open(std::filesystem::path(model) / "transformer"));
+}
+
+pipeline::FluxPipeline load_pipeline(const std::string& model, const CommonOptions& common,
+                                     const SparseOptions& sparse) {
+  const Placement placement = prepare(common);
+  pipeline::FluxPipeline pipeline = pipeline::FluxPipeline::load(model, placement);
+  const LinearMode mode = linear_mode_from_name(sparse.mode);
+  const PlanPolicy policy = parse_plan(sparse.plan);
+  const auto linears = pipeline.transformer().sparse_linears();
+  if (mode == LinearMode::kSaNcLora) {
+    const std::filesystem::path path = find_adapter(model, sparse.adapter);
+    calibration::apply_adapter(linears, io::read_adapter(path), path.string(), kTransformerClass,
+                               transformer_fingerprint(model), mode, policy);
+  } else {
+    calibration::set_modes(linears, mode, policy);
+  }
+  if (common.verbose) {
+    fmt::print(stderr, "{}: {} on {}, {} threads, mode {}, plan {}\n", model, common.dtype, common.device,
+               num_threads(), sparse.mode, sparse.plan);
+  }
+  return pipeline;
+}
+
+std::filesystem::path find_scorer(const std::string& model) {
+  std::filesystem::path folder = std::filesystem::weakly_canonical(model);
+  folder += "-scorer";
+  if (!std::filesystem::is_directory(folder)) {
+    throw Error(ErrorCode::kNotFound,
+                fmt::format("{}: no scorer for this model's scenes there; name prompts with --prompts or a scorer with "
+                            "--scorer",
+                            folder.string()));
+  }
+  return folder;
+}
+
+std::string read_text(const std::filesystem::path& path, std::size_t max_bytes) {
+  std::string text = read_whole_file(path, max_bytes);
+  if (!io::is_utf8(text)) {
+    throw Error(ErrorCode::kBadPrompt, fmt::format("{}: not valid UTF-8", path.string()));
+  }
+  return text;
+}
+
+std::vector<std::string> read_lines(const std::filesystem::path& path) {
+  constexpr std::size_t kMaxBytes = std::size_t{16} << 20;
+  const std::string text = read_text(path, kMaxBytes);
+  std::vector<std::string> lines;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    std::string line = text.substr(begin, end - begin);
+    if (line.ends_with('\r')) line.pop_back();
+    if (!line.empty()) lines.push_back(std::move(line));
+    begin = end + 1;
+  }
+  if (lines.empty()) throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: no prompts in it", path.string()));
+  return lines;
 }
 
 int64_t peak_memory_bytes() {

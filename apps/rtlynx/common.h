@@ -2,12 +2,13 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "linear/linear.h"
 #include "pipeline/flux_pipeline.h"
+#include "rtlynx/status.h"
 #include "verbs.h"
 
 namespace rtlynx::cli {
@@ -22,11 +23,18 @@ struct SparseOptions {
 /// Adds --mode, --adapter and --plan (with --require-sparse as a short form of --plan require).
 void add_sparse_options(CLI::App& verb, SparseOptions& options);
 
+/// The transformer that adapters are made for.
+inline constexpr std::string_view kTransformerClass = "FluxTransformer2DModel";
+
+/// io::fingerprint() of the model's transformer.
+std::string transformer_fingerprint(const std::string& model);
+
 /// Sets the number of threads and resolves device and dtype. Throws Error(kUnsupported) for a GPU that is not there.
 Placement prepare(const CommonOptions& options);
 
 /// Loads the model and puts its linears into the mode; says on standard error what it did when verbose.
-pipeline::FluxPipeline load_pipeline(const std::string& model, const CommonOptions& common, const SparseOptions& sparse);
+pipeline::FluxPipeline load_pipeline(const std::string& model, const CommonOptions& common,
+                                     const SparseOptions& sparse);
 
 /// The adapter given, or `rtlynx-r*-*.safetensors` beside the model's folders when there is exactly one.
 std::filesystem::path find_adapter(const std::string& model, const std::string& adapter);
@@ -35,6 +43,9 @@ PlanPolicy parse_plan(const std::string& text);
 
 /// The scorer that knows the model's scenes: `<model>-scorer`, beside the model folder.
 std::filesystem::path find_scorer(const std::string& model);
+
+/// A UTF-8 text file. Throws Error(kBadPrompt) where it is not UTF-8, kOutOfMemory where it is larger.
+std::string read_text(const std::filesystem::path& path, std::size_t max_bytes);
 
 /// The lines of a UTF-8 text file of at most 16 MiB, without empty ones.
 std::vector<std::string> read_lines(const std::filesystem::path& path);

@@ -10,11 +10,15 @@
 namespace rtlynx::cli {
 namespace {
 
+/// Far above what a tokenizer takes; it refuses long prompts with the exact limit.
+constexpr std::size_t kMaxPromptFileBytes = std::size_t{4} << 20;
+
 struct GenerateFlags {
   CommonOptions common;
   SparseOptions sparse;
   std::string model = "models/mini-flux";
   std::string output = "output.png";
+  std::string prompt_file;
   int64_t seed = 42;
   bool disable_image_metadata = false;
   pipeline::GenerateOptions request;
@@ -45,8 +49,10 @@ std::string parameters_text(const GenerateFlags& flags, int64_t seed) {
 void generate(GenerateFlags& flags) {
   const std::filesystem::path output(flags.output);
   if (output.extension() != ".png") {
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("-o {}: expected a file name that ends in .png", flags.output));
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("-o {}: expected a file name that ends in .png", flags.output));
   }
+  if (!flags.prompt_file.empty()) flags.request.prompt = read_text(flags.prompt_file, kMaxPromptFileBytes);
   if (flags.seed < 0) flags.seed = static_cast<int64_t>(std::random_device{}());
   flags.request.seed = static_cast<uint64_t>(flags.seed);
 
@@ -89,9 +95,14 @@ void add_generate(CLI::App& app) {
       "The same command gives the same bytes. With -b N, image i uses seed + i.");
   auto& request = flags->request;
   verb->add_option("-m,--model", flags->model, "Model folder in diffusers' layout")->capture_default_str();
-  verb->add_option("-p,--prompt", request.prompt, "What the picture shows")->required();
-  verb->add_option("-n,--negative-prompt", request.negative_prompt, "What it should not show; used when --cfg-scale > 1");
-  verb->add_option("-o,--output", flags->output, "PNG file; -000, -001, ... is added when -b > 1")->capture_default_str();
+  auto* prompt = verb->add_option_group("prompt");
+  prompt->add_option("-p,--prompt", request.prompt, "What the picture shows");
+  prompt->add_option("--prompt-file", flags->prompt_file, "UTF-8 file whose whole text is the prompt");
+  prompt->require_option(1);
+  verb->add_option("-n,--negative-prompt", request.negative_prompt,
+                   "What it should not show; used when --cfg-scale > 1");
+  verb->add_option("-o,--output", flags->output, "PNG file; -000, -001, ... is added when -b > 1")
+      ->capture_default_str();
   verb->add_option("-W,--width", request.width, "Pixels; 0: the model's own size")->capture_default_str();
   verb->add_option("-H,--height", request.height, "Pixels; 0: the model's own size")->capture_default_str();
   verb->add_option("--steps,--num-inference-steps", request.num_inference_steps, "Denoising steps")
@@ -108,7 +119,8 @@ void add_generate(CLI::App& app) {
   verb->add_option("--max-sequence-length", request.max_sequence_length,
                    "Tokens of the prompt for T5; 0: the model's own length, at most 512")
       ->capture_default_str();
-  verb->add_flag("--disable-image-metadata", flags->disable_image_metadata, "Write no prompt and settings into the PNG");
+  verb->add_flag("--disable-image-metadata", flags->disable_image_metadata,
+                 "Write no prompt and settings into the PNG");
   add_sparse_options(*verb, flags->sparse);
   add_common_options(*verb, flags->common);
   verb->callback([flags] { generate(*flags); });

@@ -9,6 +9,7 @@
 #include "io/png.h"
 #include "linear/sparse_ops.h"
 #include "progress.h"
+#include "rtlynx/backend.h"
 
 namespace rtlynx::cli {
 namespace {
@@ -38,8 +39,8 @@ void inspect_adapter(const std::filesystem::path& path) {
   const io::Adapter adapter = io::read_adapter(path);
   fmt::print("{}: adapter for {}, weights {}\n", path.string(), adapter.model_class, adapter.fingerprint);
   fmt::print("method {}, rank {}, calibration {}\n\n", adapter.method, adapter.rank, adapter.calibration.dump());
-  fmt::print("{:<52} {:>6} {:>6}  {:<8} {:>8} {:>10} {:>10}  {}\n", "linear", "k", "n", "decision", "energy", "err before",
-             "err after", "why");
+  fmt::print("{:<52} {:>6} {:>6}  {:<8} {:>8} {:>10} {:>10}  {}\n", "linear", "k", "n", "decision", "energy",
+             "err before", "err after", "why");
   for (const auto& linear : adapter.linears) {
     fmt::print("{:<52} {:>6} {:>6}  {:<8} {:>7.1f}% {:>10.5f} {:>10.5f}  {}\n", linear.name, linear.k, linear.n,
                linear.sparse ? "sparse" : "dense", 100 * linear.energy_kept, linear.error_before, linear.error_after,

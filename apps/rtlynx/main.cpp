@@ -21,7 +21,19 @@ int report(const rtlynx::Error& error) {
 }
 
 /// libtorch's messages span many lines with a stack; the first line says what was wrong.
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
+
+/// As a person would type it again: the program by its bare name, words with spaces quoted.
+std::string command_line(int argc, char** argv) {
+  std::string text = "rtlynx";
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    text += word.find(' ') == std::string::npos ? " " + word : " \"" + word + "\"";
+  }
+  return text;
+}
 
 int run(int argc, char** argv) {
   CLI::App app{
@@ -33,9 +45,10 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   rtlynx::cli::add_generate(app);
   rtlynx::cli::add_calibrate(app);
-  rtlynx::cli::add_evaluate(app);
+  rtlynx::cli::add_evaluate(app, command_line(argc, argv));
   rtlynx::cli::add_inspect(app);
   rtlynx::cli::add_bench(app);
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

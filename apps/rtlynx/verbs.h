@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <string>
 
 namespace rtlynx::cli {
 
@@ -19,7 +20,8 @@ void add_common_options(CLI::App& verb, CommonOptions& options);
 /// Each adds its subcommand; the work is done in the subcommand's callback, which throws rtlynx::Error.
 void add_generate(CLI::App& app);
 void add_calibrate(CLI::App& app);
-void add_evaluate(CLI::App& app);
+/// `command`: this process's command line, which stands above the table.
+void add_evaluate(CLI::App& app, const std::string& command);
 void add_inspect(CLI::App& app);
 void add_bench(CLI::App& app);
 

@@ -1,0 +1,59 @@
+#include <fmt/format.h>
+
+#include "bench/kernels/linear_vs_torch.h"
+#include "common.h"
+#include "core/file.h"
+
+namespace rtlynx::cli {
+namespace {
+
+struct BenchFlags {
+  bench::LinearBenchOptions options;
+  std::vector<std::string> dtypes = {"fp32", "bf16"};
+  std::string output;
+};
+
+DType parse_dtype(const std::string& name) {
+  if (name == "fp32") return DType::kF32;
+  if (name == "bf16") return DType::kBF16;
+  throw Error(ErrorCode::kInvalidArgument, fmt::format("--dtypes {}: expected fp32 or bf16", name));
+}
+
+void bench_linear(BenchFlags& flags) {
+  flags.options.dtypes.clear();
+  for (const std::string& name : flags.dtypes) flags.options.dtypes.push_back(parse_dtype(name));
+  const auto rows = bench::run_linear_bench(flags.options);
+  if (!flags.output.empty()) write_atomically(flags.output, bench::jsonl_of(rows));
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto flags = std::make_shared<BenchFlags>();
+  CLI::App* verb = app.add_subcommand("bench", "Time our kernels beside torch's in the same run");
+  verb->footer("Example:\n  rtlynx bench linear --shapes shapes/flux.txt --threads 1,2 -o bench.jsonl");
+  verb->require_subcommand(1);
+  CLI::App* linear = verb->add_subcommand("linear",
+                                          "The RT-Lynx linear on the CPU, pruning included, against F.linear and "
+                                          "oneDNN with prepacked weights");
+  linear->footer(
+      "Every contender of a row runs in the same rounds; figures are medians and bests, dense-equivalent.\n"
+      "Example:\n  rtlynx bench linear --shapes shapes/mini_flux.txt --dtypes fp32 --threads 2");
+  auto& options = flags->options;
+  linear->add_option("--shapes", options.shapes, "File of shapes: m n k count, a line each")->capture_default_str();
+  linear->add_option("--dtypes", flags->dtypes, "fp32, bf16")->delimiter(',')->capture_default_str();
+  linear->add_option("-t,--threads", options.threads, "Numbers of threads, one table each")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+  linear->add_option("--rounds", options.rounds, "Rounds over all contenders")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 10000));
+  linear->add_option("--rank", options.rank, "Rank of our low-rank branch (torch's linear has none)")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
+  linear->add_option("-o,--output", flags->output, "JSON lines: machine, shape, times");
+  linear->callback([flags] { bench_linear(*flags); });
+}
+
+}  // namespace rtlynx::cli
