@@ -44,7 +44,7 @@ struct MethodResult {
   std::array<double, kNumHeads> per_head{};  ///< kHeadNames
   double frechet = 0;                        ///< on the scorer's features, against real renders
   std::optional<double> psnr;                ///< mean over pictures, dB, to the dense row; none for that row
-  double seconds_per_step = 0;               ///< per picture, in batches of batch_size; the median batch
+  double seconds_per_step = 0;               ///< per picture, without the first step; the median batch
 };
 
 struct AblationResult {
