@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 VICTIM = Path(os.environ["RTLYNX_BIN_DIR"]) / "calibrate_toy"
-KILLS = 25
+KILLS = 15
 
 
 def run_to_the_end(output: Path) -> list[str]:
