@@ -12,11 +12,12 @@ function(rtlynx_add_test name)
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}")
   target_compile_definitions(${name} PRIVATE RTLYNX_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
-    PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+    PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}" ENVIRONMENT "OMP_WAIT_POLICY=passive")
 endfunction()
 
 # rtlynx_add_pytest(name file.py [LABELS ...]): one pytest file as one ctest entry.
-# The executables under test are found through RTLYNX_BIN_DIR.
+# The executables under test are found through RTLYNX_BIN_DIR. OpenMP waits without spinning: on a busy machine a run of
+# models/mini-flux with 2 threads took 13 s with spinning and 3 s without.
 function(rtlynx_add_pytest name file)
   cmake_parse_arguments(ARG "" "TIMEOUT" "LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
@@ -27,5 +28,5 @@ function(rtlynx_add_pytest name file)
     WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES
     TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}"
-    ENVIRONMENT "RTLYNX_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+    ENVIRONMENT "RTLYNX_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};OMP_WAIT_POLICY=passive")
 endfunction()

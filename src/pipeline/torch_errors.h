@@ -27,8 +27,7 @@ decltype(auto) with_torch_errors(std::string_view doing, Function&& function) {
     throw Error(ErrorCode::kOutOfMemory, message(error));
   } catch (const c10::Error& error) {
     // The CPU allocator has no exception class of its own.
-    const bool allocation = std::string_view(error.what()).find("not enough memory") != std::string_view::npos ||
-                            std::string_view(error.what()).find("can't allocate memory") != std::string_view::npos;
+    const bool allocation = std::string_view(error.what()).find("can't allocate memory") != std::string_view::npos;
     throw Error(allocation ? ErrorCode::kOutOfMemory : ErrorCode::kInternal, message(error));
   }
 }

@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
+#include <string>
 
 #include "pipeline/non_finite.h"
+#include "pipeline/torch_errors.h"
 
 namespace rtlynx::pipeline {
 namespace {
@@ -49,6 +52,23 @@ TEST(NonFinite, NamesTheModuleTheTensorAndTheImage) {
   EXPECT_FALSE(all_finite(value));
   EXPECT_EQ(describe_non_finite("transformer_blocks.3", "hidden_states", value),
             "transformer_blocks.3 gives non-finite hidden_states (2 of 60 values, image 2 of 3)");
+}
+
+ErrorCode code_of_torch_call(const std::function<void()>& call) {
+  try {
+    with_torch_errors("testing", call);
+  } catch (const Error& error) {
+    EXPECT_TRUE(error.status().message().starts_with("testing: ")) << error.what();
+    EXPECT_EQ(error.status().message().find('\n'), std::string::npos) << error.what();
+    return error.code();
+  }
+  return ErrorCode::kOk;
+}
+
+TEST(TorchErrors, BecomeOneLineWithACode) {
+  EXPECT_EQ(code_of_torch_call([] { at::empty({int64_t{1} << 46}, at::kFloat); }), ErrorCode::kOutOfMemory);
+  EXPECT_EQ(code_of_torch_call([] { at::zeros({2}) + at::zeros({3}); }), ErrorCode::kInternal);
+  EXPECT_EQ(code_of_torch_call([] {}), ErrorCode::kOk);
 }
 
 }  // namespace
