@@ -3,7 +3,7 @@
 source "$(dirname "$0")/setup.sh"
 
 install_packages "${PACKAGES[@]}" clang-format
-install_python_packages requirements.txt
+install_python_packages requirements.txt requirements-test-assets.txt
 
 say "format"
 scripts/check_format.sh

@@ -1,8 +1,10 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "bench/kernels/linear_vs_torch.h"
 #include "common.h"
 #include "core/file.h"
+#include "rtlynx/backend.h"
 
 namespace rtlynx::cli {
 namespace {
@@ -10,6 +12,8 @@ namespace {
 struct BenchFlags {
   bench::LinearBenchOptions options;
   std::vector<std::string> dtypes = {"fp32", "bf16"};
+  std::string simd_target;
+  bool cpu_time = false;
   std::string output;
 };
 
@@ -19,9 +23,22 @@ DType parse_dtype(const std::string& name) {
   throw Error(ErrorCode::kInvalidArgument, fmt::format("--dtypes {}: expected fp32 or bf16", name));
 }
 
+void force_target(const std::string& name) {
+  std::vector<std::string_view> names;
+  for (const SimdTarget target : supported_simd_targets()) {
+    if (simd_target_name(target) == name) return throw_if_error(force_simd_target(target));
+    names.push_back(simd_target_name(target));
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("--simd-target {}: this machine has {}", name, fmt::join(names, ", ")));
+}
+
 void bench_linear(BenchFlags& flags) {
+  if (!flags.simd_target.empty()) force_target(flags.simd_target);
+  if (flags.cpu_time) flags.options.clock = bench::BenchClock::kCpu;
   flags.options.dtypes.clear();
   for (const std::string& name : flags.dtypes) flags.options.dtypes.push_back(parse_dtype(name));
+  fmt::print("{}", bench::header_line());
   const auto rows = bench::run_linear_bench(flags.options);
   if (!flags.output.empty()) write_atomically(flags.output, bench::jsonl_of(rows));
 }
@@ -52,6 +69,9 @@ void add_bench(CLI::App& app) {
   linear->add_option("--rank", options.rank, "Rank of our low-rank branch (torch's linear has none)")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
+  linear->add_option("--simd-target", flags->simd_target, "avx2, avx512, ...; default: the fastest of this machine");
+  linear->add_flag("--cpu-time", flags->cpu_time,
+                   "Count processor time, not the wall: for a machine that others keep busy");
   linear->add_option("-o,--output", flags->output, "JSON lines: machine, shape, times");
   linear->callback([flags] { bench_linear(*flags); });
 }

@@ -22,6 +22,7 @@ struct CalibrateFlags {
   int64_t rank = 64;
   int64_t steps = 20;
   int64_t batch_size = 8;
+  int64_t token_stride = 4;
   int64_t seed = 1;
   double guidance_scale = 3.5;
   double ridge = 1e-3;
@@ -75,6 +76,7 @@ void calibrate(const CalibrateFlags& flags) {
   options.batch_size = flags.batch_size;
   options.num_inference_steps = flags.steps;
   options.rank = flags.rank;
+  options.token_stride = flags.token_stride;
   options.ridge = flags.ridge;
   options.memory_limit = flags.memory_limit_mib << 20;
   options.keep_state = flags.keep_state;
@@ -95,7 +97,7 @@ void calibrate(const CalibrateFlags& flags) {
     const auto embeddings = pipeline.encode_prompts(prompts);
     const auto latents = pipeline.initial_latents(seeds, denoise.width, denoise.height);
     pipeline.denoise(embeddings, nullptr, latents, denoise,
-                     [&](int64_t step, int64_t total, double) { return on_step(step, total); });
+                     [&](int64_t step, int64_t total, double) { return !on_step || on_step(step, total); });
   };
 
   CalibrationDisplay display(flags.common.quiet);
@@ -144,6 +146,10 @@ void add_calibrate(CLI::App& app) {
   verb->add_option("-r,--rank", flags->rank, "Rank of the branch")->capture_default_str();
   verb->add_option("--steps,--num-inference-steps", flags->steps, "Denoising steps")->capture_default_str();
   verb->add_option("--batch-size", flags->batch_size, "Prompts that run together")->capture_default_str();
+  verb->add_option("--token-stride", flags->token_stride,
+                   "Every n-th token of a call is used; the sums cost more than the model where it is 1")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
   verb->add_option("-s,--seed", flags->seed, "Prompt i starts from the noise of seed + i")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);

@@ -21,7 +21,10 @@ Progress::~Progress() {
 
 void Progress::update(int64_t done, int64_t total) {
   if (quiet_ || total <= 0) return;
-  if (first_done_ < 0) first_done_ = done;
+  if (first_done_ < 0) {
+    first_done_ = done;
+    start_ = std::chrono::steady_clock::now();
+  }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   if (is_terminal_) {
     draw(done, total, seconds);

@@ -9,7 +9,7 @@
 namespace rtlynx {
 namespace {
 
-/// Cycles of one core, measured with linear_bench (docs/kernels-cpu.md): for 16 multiplications of torch's dense linear
+/// Cycles of one core, measured with `rtlynx bench linear` (docs/kernels-cpu.md): for 16 multiplications of torch's dense linear
 /// and of ours (counted sparse, half as many), for pruning and packing one element, and for 16 multiplications of the
 /// low-rank branch.
 struct Cycles {
