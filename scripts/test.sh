@@ -2,7 +2,7 @@
 # Everything that CI checks: installs what is needed, builds, runs all tests. Arguments go to ctest (-R name, -L label).
 source "$(dirname "$0")/setup.sh"
 
-install_packages "${PACKAGES[@]}" clang-format
+install_packages "${PACKAGES[@]}"
 install_python_packages requirements.txt requirements-test-assets.txt
 
 say "format"

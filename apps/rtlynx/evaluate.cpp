@@ -2,6 +2,7 @@
 
 #include "common.h"
 #include "core/file.h"
+#include "core/hash64.h"
 #include "evaluation/ablation.h"
 #include "evaluation/report.h"
 #include "io/png.h"
@@ -27,6 +28,13 @@ struct EvaluateFlags {
   std::string command;
 };
 
+std::string file_hash(const std::filesystem::path& path) {
+  constexpr std::size_t kMaxAdapterBytes = std::size_t{4} << 30;
+  Hash64 hash;
+  hash.update(read_whole_file(path, kMaxAdapterBytes));
+  return hex16(hash.digest());
+}
+
 evaluation::AblationOptions to_options(const EvaluateFlags& flags, const pipeline::FluxPipeline& pipeline) {
   evaluation::AblationOptions options;
   for (const std::string& name : flags.modes) options.methods.push_back(evaluation::method_from_name(name));
@@ -43,6 +51,7 @@ evaluation::AblationOptions to_options(const EvaluateFlags& flags, const pipelin
   for (const auto& method : options.methods) {
     if (method.mode != LinearMode::kSaNcLora) continue;
     const std::filesystem::path path = find_adapter(flags.model, flags.adapter);
+    options.identity += " adapter " + file_hash(path);
     options.adapter = io::read_adapter(path);
     if (options.adapter->fingerprint != transformer_fingerprint(flags.model)) {
       throw Error(ErrorCode::kAdapterMismatch, fmt::format("{}: the fingerprint {} is not that of {}", path.string(),
