@@ -9,9 +9,9 @@
 namespace rtlynx {
 namespace {
 
-/// Cycles of one core, measured with `rtlynx bench linear` (docs/kernels-cpu.md): for 16 multiplications of torch's dense linear
-/// and of ours (counted sparse, half as many), for pruning and packing one element, and for 16 multiplications of the
-/// low-rank branch.
+/// Cycles of one core, measured with `rtlynx bench linear` (docs/kernels-cpu.md): for 16 multiplications of torch's
+/// dense linear and of ours (counted sparse, half as many), for pruning and packing one element, and for 16
+/// multiplications of the low-rank branch.
 struct Cycles {
   double dense = 0;
   double sparse = 0;
