@@ -68,6 +68,11 @@ def _variant(scenes: Scenes, i: int, rng: random.Random) -> str:
     return text
 
 
+def is_vague(words: str) -> bool:
+    """Do the words between two names leave open who stands where?"""
+    return any(f" {vague} " in words for vague in _VAGUE)
+
+
 def training_captions(scenes: Scenes, rng: random.Random) -> list[str]:
     """Main forms with VARIANT_SHARE variants; what a variant leaves out stays random in its picture."""
     return [

@@ -53,7 +53,7 @@ RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
 POSITIONS: tuple[str, ...] = ("left", "right", "top", "bottom", "centre")
 
 # Where the first and the second emoji of each relation stand.
-_PLACES: dict[str, tuple[str, str]] = {
+PLACES: dict[str, tuple[str, str]] = {
     "left of": ("left", "right"),
     "right of": ("right", "left"),
     "above": ("top", "bottom"),
@@ -131,7 +131,7 @@ def labels(scenes: Scenes, device: torch.device) -> dict[str, Tensor]:
     found["centre"] = torch.where(scenes.pair, nothing, scenes.first)
     for i, relation in enumerate(RELATIONS):
         here = scenes.pair & (scenes.relation == i)
-        for position, emoji in zip(_PLACES[relation], (scenes.first, scenes.second), strict=True):
+        for position, emoji in zip(PLACES[relation], (scenes.first, scenes.second), strict=True):
             found[position] = torch.where(here, emoji, found[position])
     found |= {"colour": scenes.colour, "pattern": scenes.pattern}
     return {name: value.to(device) for name, value in found.items()}

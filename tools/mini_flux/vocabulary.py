@@ -127,3 +127,10 @@ class Tokenizers:
         clip = self.clip(captions, padding="max_length", max_length=CLIP_LENGTH, truncation=True)["input_ids"]
         t5 = self.t5(captions, padding="max_length", max_length=T5_LENGTH, truncation=True)["input_ids"]
         return torch.tensor(clip), torch.tensor(t5)
+
+    def t5_offsets(self, captions: list[str]) -> list[list[tuple[int, int]]]:
+        """Per caption and T5 token, the characters it stands for; (0, 0) for padding."""
+        found = self.t5(
+            captions, padding="max_length", max_length=T5_LENGTH, truncation=True, return_offsets_mapping=True
+        )
+        return found["offset_mapping"]
