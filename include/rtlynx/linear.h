@@ -71,7 +71,9 @@ MachineTraits this_machine();
 
 enum class Execution { kSparse, kDense };
 /// "sparse" or "dense".
-std::string_view execution_name(Execution execution);
+constexpr std::string_view execution_name(Execution execution) {
+  return execution == Execution::kSparse ? "sparse" : "dense";
+}
 
 /// Whether a linear should run sparse, and why. Plain data.
 struct LinearPlan {

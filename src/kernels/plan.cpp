@@ -62,10 +62,6 @@ bool is_amx_allowed() {
 
 }  // namespace
 
-std::string_view execution_name(Execution execution) {
-  return execution == Execution::kSparse ? "sparse" : "dense";
-}
-
 MachineTraits this_machine() {
   MachineTraits traits;
   traits.target = simd_target();

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "linear/cpu_kernels.h"
+#include "linear/cuda_kernels.h"
 #include "linear/sparse_ops.h"
 #include "linear/weights.h"
 #include "rtlynx/status.h"
@@ -54,6 +55,7 @@ struct Linear::State {
   Observer observer;
   /// Made by the first sparse call; dropped by whatever changes what it holds.
   mutable std::optional<SparseLinear> packed;
+  mutable std::optional<CudaLinear> on_cuda;
 
   void check_input(const at::Tensor& x) const {
     if (x.dim() == 0 || x.size(-1) != weight.size(1) || x.scalar_type() != weight.scalar_type() ||
@@ -63,7 +65,14 @@ struct Linear::State {
     }
   }
 
+  void forget_packed() const {
+    packed.reset();
+    on_cuda.reset();
+  }
+  /// Of the low-rank branch that the mode wants.
+  int64_t rank() const { return mode == LinearMode::kSaNcLora && lora.lora_a.defined() ? lora.lora_a.size(1) : 0; }
   LinearDecision decide(int64_t m) const;
+  LinearDecision decide_forced() const;
   at::Tensor sparse(const at::Tensor& x) const;
 };
 
@@ -72,18 +81,35 @@ LinearDecision Linear::State::decide(int64_t m) const {
     return {false, "the mode is dense"};
   }
   if (policy == PlanPolicy::kSparse) {
-    return {true, "sparse was asked for, whether it pays or not"};
+    return decide_forced();
+  }
+  if (weight.is_cuda()) {
+    return plan_on_cuda(weight, rank(), m);
   }
   if (!has_cpu_kernels(weight)) {
     return {false, fmt::format("this build has no sparse kernels for {} on {}", at::toString(weight.scalar_type()),
                                weight.device().str())};
   }
-  const int64_t rank = mode == LinearMode::kSaNcLora && lora.lora_a.defined() ? lora.lora_a.size(1) : 0;
-  const LinearPlan plan = plan_linear({weight.size(0), weight.size(1), kernel_dtype(weight), rank}, m);
+  const LinearPlan plan = plan_linear({weight.size(0), weight.size(1), kernel_dtype(weight), rank()}, m);
   return {plan.execution == Execution::kSparse, plan.reason};
 }
 
+LinearDecision Linear::State::decide_forced() const {
+  const std::string asked = "sparse was asked for, whether it pays or not";
+  if (has_cpu_kernels(weight)) {
+    return {true, asked};
+  }
+  const std::string refusal = cuda_refusal(weight, rank());
+  return {true, refusal.empty() ? asked : fmt::format("{}; by torch's operators: {}", asked, refusal)};
+}
+
 at::Tensor Linear::State::sparse(const at::Tensor& x) const {
+  if (weight.is_cuda() && cuda_refusal(weight, rank()).empty()) {
+    if (!on_cuda) {
+      on_cuda.emplace(prepare_cuda_linear(weight, bias, lora));
+    }
+    return run_cuda_linear(*on_cuda, x, mode);
+  }
   if (!has_cpu_kernels(weight)) {
     const bool branch = mode == LinearMode::kSaNcLora;
     return sparse_linear_by_torch(x, weight, bias, branch ? std::optional(lora) : std::nullopt, mode);
@@ -154,7 +180,7 @@ void Linear::set_mode(LinearMode mode, PlanPolicy policy) {
   state_->mode = mode;
   state_->policy = policy;
   if (mode == LinearMode::kDense) {
-    state_->packed.reset();
+    state_->forget_packed();
   }
 }
 
@@ -174,7 +200,7 @@ void Linear::set_lora(at::Tensor lora_a, at::Tensor lora_b) {
     lora_b = lora_b.to(state.weight.options()).contiguous();
   }
   state.lora = {std::move(lora_a), std::move(lora_b)};
-  state.packed.reset();
+  state.forget_packed();
 }
 
 void Linear::set_weight(at::Tensor weight) {
@@ -184,7 +210,7 @@ void Linear::set_weight(at::Tensor weight) {
     refuse(state.name, fmt::format("the new weight is {}, expected {}", describe(weight), describe(state.weight)));
   }
   state.weight = std::move(weight);
-  state.packed.reset();
+  state.forget_packed();
 }
 
 void Linear::set_observer(Observer observer) {

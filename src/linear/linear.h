@@ -44,6 +44,7 @@ class Linear {
 
   /// x [..., k] in the weight's dtype and device; returns [..., n]. Deterministic. One call at a time per object.
   /// The first sparse call on a CPU packs the weight for the kernels: memory of one more copy, until the mode is dense.
+  /// On a Hopper GPU the kernels read bf16 weights as they lie; decide() says where torch's operators run instead.
   at::Tensor operator()(const at::Tensor& x) const;
 
   const std::string& name() const;

@@ -51,6 +51,21 @@ def test_operators_are_registered_soundly() -> None:
     torch.library.opcheck(torch.ops.rtlynx.linear.default, (x, w, None, None, None, "sa-nc"), test_utils=utils)
 
 
+def test_shapes_of_the_gpu_operators_are_known_without_a_gpu() -> None:
+    x = torch.empty(2, 65, 192, dtype=torch.bfloat16, device="meta")
+    w = torch.empty(40, 192, dtype=torch.bfloat16, device="meta")
+    blocks, scale = torch.ops.rtlynx.prune_compress(x)
+    assert blocks.shape == (3 * 3 * 4608,) and blocks.dtype == torch.uint8
+    assert scale.shape == (130,) and scale.dtype == torch.float32
+    y = torch.ops.rtlynx.spmm(blocks, scale, w)
+    assert y.shape == (130, 40) and y.dtype == torch.bfloat16
+
+
+def test_gpu_operators_are_refused_on_a_cpu() -> None:
+    with pytest.raises(NotImplementedError, match="CPU"):
+        torch.ops.rtlynx.prune_compress(torch.randn(4, 64))
+
+
 @pytest.mark.parametrize("mode", ["sa_nc", "sa-nc-lora"])
 def test_wrong_use_is_an_exception(mode: str) -> None:
     with pytest.raises(RuntimeError, match="sa-nc-lora"):
