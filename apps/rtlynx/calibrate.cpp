@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "common.h"
@@ -18,13 +19,9 @@ struct CalibrateFlags {
   std::string model = "models/mini-flux";
   std::string output;
   std::string prompt_file;
-  int64_t num_prompts = 128;
+  SceneOptions scenes = {.num_prompts = 128};
   int64_t rank = 64;
-  int64_t steps = 20;
-  int64_t batch_size = 8;
   int64_t token_stride = 4;
-  int64_t seed = 1;
-  double guidance_scale = 3.5;
   double ridge = 1e-3;
   int64_t memory_limit_mib = 8192;
   int64_t width = 0;
@@ -34,11 +31,11 @@ struct CalibrateFlags {
 
 std::vector<std::string> read_prompts(const CalibrateFlags& flags) {
   if (flags.prompt_file.empty()) {
-    return evaluation::scene_prompts(find_scorer(flags.model), static_cast<uint64_t>(flags.seed), flags.num_prompts);
+    return evaluation::scene_prompts(find_scorer(flags.model), static_cast<uint64_t>(flags.scenes.seed),
+                                     flags.scenes.num_prompts);
   }
   std::vector<std::string> prompts = read_lines(flags.prompt_file);
-  if (static_cast<int64_t>(prompts.size()) > flags.num_prompts)
-    prompts.resize(static_cast<std::size_t>(flags.num_prompts));
+  prompts.resize(std::min(prompts.size(), static_cast<std::size_t>(flags.scenes.num_prompts)));
   return prompts;
 }
 
@@ -72,9 +69,9 @@ void calibrate(const CalibrateFlags& flags) {
   options.output =
       flags.output.empty() ? model / io::adapter_file_name(flags.rank, name) : std::filesystem::path(flags.output);
   options.prompts = read_prompts(flags);
-  options.seed = static_cast<uint64_t>(flags.seed);
-  options.batch_size = flags.batch_size;
-  options.num_inference_steps = flags.steps;
+  options.seed = static_cast<uint64_t>(flags.scenes.seed);
+  options.batch_size = flags.scenes.batch_size;
+  options.num_inference_steps = flags.scenes.steps;
   options.rank = flags.rank;
   options.token_stride = flags.token_stride;
   options.ridge = flags.ridge;
@@ -83,10 +80,10 @@ void calibrate(const CalibrateFlags& flags) {
   pipeline::DenoiseOptions denoise;
   denoise.width = flags.width > 0 ? flags.width : pipeline.default_size();
   denoise.height = flags.height > 0 ? flags.height : pipeline.default_size();
-  denoise.guidance_scale = flags.guidance_scale;
+  denoise.guidance_scale = flags.scenes.guidance_scale;
   options.model_class = kTransformerClass;
   options.fingerprint = transformer_fingerprint(flags.model);
-  options.settings = {{"guidance_scale", flags.guidance_scale},
+  options.settings = {{"guidance_scale", flags.scenes.guidance_scale},
                       {"width", denoise.width},
                       {"height", denoise.height},
                       {"dtype", flags.common.dtype}};
@@ -140,22 +137,14 @@ void add_calibrate(CLI::App& app) {
                    "Adapter file; default: rtlynx-r<rank>-<model>.safetensors in the model");
   verb->add_option("--prompts,--prompt-file", flags->prompt_file,
                    "UTF-8 text, a prompt a line; default: scenes that models/mini-flux knows");
-  verb->add_option("--num-prompts", flags->num_prompts, "How many of them")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1000000));
+  add_scene_options(*verb, flags->scenes);
   verb->add_option("-r,--rank", flags->rank, "Rank of the branch")->capture_default_str();
-  verb->add_option("--steps,--num-inference-steps", flags->steps, "Denoising steps")->capture_default_str();
-  verb->add_option("--batch-size", flags->batch_size, "Prompts that run together")->capture_default_str();
   verb->add_option("--token-stride", flags->token_stride,
                    "Every n-th token of a call is used; the sums cost more than the model where it is 1")
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));
-  verb->add_option("-s,--seed", flags->seed, "Prompt i starts from the noise of seed + i")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
   verb->add_option("-W,--width", flags->width, "Pixels; 0: the model's own size")->capture_default_str();
   verb->add_option("-H,--height", flags->height, "Pixels; 0: the model's own size")->capture_default_str();
-  verb->add_option("--guidance,--guidance-scale", flags->guidance_scale, "Distilled guidance")->capture_default_str();
   verb->add_option("--ridge", flags->ridge, "Times the mean diagonal of X^T X")->capture_default_str();
   verb->add_option("--memory-limit", flags->memory_limit_mib,
                    "MiB for the sums; where they need more, the prompts run several times")

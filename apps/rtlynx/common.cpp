@@ -46,6 +46,18 @@ void add_sparse_options(CLI::App& verb, SparseOptions& options) {
       "--require-sparse", [&options] { options.plan = "require"; }, "The same as --plan require");
 }
 
+void add_scene_options(CLI::App& verb, SceneOptions& options) {
+  verb.add_option("--num-prompts", options.num_prompts, "How many prompts")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000000));
+  verb.add_option("--steps,--num-inference-steps", options.steps, "Denoising steps")->capture_default_str();
+  verb.add_option("--guidance,--guidance-scale", options.guidance_scale, "Distilled guidance")->capture_default_str();
+  verb.add_option("--batch-size", options.batch_size, "Pictures that are made together")->capture_default_str();
+  verb.add_option("-s,--seed", options.seed, "Of the scenes; picture i starts from the noise of seed + i")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+}
+
 PlanPolicy parse_plan(const std::string& text) {
   if (text == "sparse") return PlanPolicy::kSparse;
   if (text == "require") return PlanPolicy::kRequire;

@@ -23,6 +23,18 @@ struct SparseOptions {
 /// Adds --mode, --adapter and --plan (with --require-sparse as a short form of --plan require).
 void add_sparse_options(CLI::App& verb, SparseOptions& options);
 
+/// What verbs that make many scenes have in common.
+struct SceneOptions {
+  int64_t num_prompts;
+  int64_t steps = 20;
+  int64_t batch_size = 8;
+  int64_t seed = 1;
+  double guidance_scale = 3.5;
+};
+
+/// Adds --num-prompts, --steps, --guidance, --batch-size and --seed.
+void add_scene_options(CLI::App& verb, SceneOptions& options);
+
 /// The transformer that adapters are made for.
 inline constexpr std::string_view kTransformerClass = "FluxTransformer2DModel";
 

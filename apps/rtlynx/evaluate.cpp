@@ -20,11 +20,7 @@ struct EvaluateFlags {
   std::string sheet;
   std::string plan = "sparse";
   std::vector<std::string> modes = {"dense", "sw", "sa", "sa-nc", "sa-nc-lora"};
-  int64_t num_prompts = 500;
-  int64_t steps = 20;
-  int64_t batch_size = 8;
-  int64_t seed = 1;
-  double guidance_scale = 3.5;
+  SceneOptions scenes = {.num_prompts = 500};
   std::string command;
 };
 
@@ -38,22 +34,22 @@ std::string file_hash(const std::filesystem::path& path) {
 evaluation::AblationOptions to_options(const EvaluateFlags& flags, const pipeline::FluxPipeline& pipeline) {
   evaluation::AblationOptions options;
   for (const std::string& name : flags.modes) options.methods.push_back(evaluation::method_from_name(name));
-  options.num_prompts = flags.num_prompts;
-  options.seed = static_cast<uint64_t>(flags.seed);
-  options.batch_size = flags.batch_size;
+  options.num_prompts = flags.scenes.num_prompts;
+  options.seed = static_cast<uint64_t>(flags.scenes.seed);
+  options.batch_size = flags.scenes.batch_size;
   options.policy = parse_plan(flags.plan);
-  options.denoise.num_inference_steps = flags.steps;
-  options.denoise.guidance_scale = flags.guidance_scale;
+  options.denoise.num_inference_steps = flags.scenes.steps;
+  options.denoise.guidance_scale = flags.scenes.guidance_scale;
   options.denoise.width = options.denoise.height = pipeline.default_size();
   options.state = flags.output + ".evaluation";
-  options.identity =
-      fmt::format("{} {} {}", transformer_fingerprint(flags.model), flags.common.dtype, flags.common.device);
+  const std::string fingerprint = transformer_fingerprint(flags.model);  // reads the whole transformer
+  options.identity = fmt::format("{} {} {}", fingerprint, flags.common.dtype, flags.common.device);
   for (const auto& method : options.methods) {
     if (method.mode != LinearMode::kSaNcLora) continue;
     const std::filesystem::path path = find_adapter(flags.model, flags.adapter);
     options.identity += " adapter " + file_hash(path);
     options.adapter = io::read_adapter(path);
-    if (options.adapter->fingerprint != transformer_fingerprint(flags.model)) {
+    if (options.adapter->fingerprint != fingerprint) {
       throw Error(ErrorCode::kAdapterMismatch, fmt::format("{}: the fingerprint {} is not that of {}", path.string(),
                                                            options.adapter->fingerprint, flags.model));
     }
@@ -65,8 +61,8 @@ std::string heading(const EvaluateFlags& flags) {
   return fmt::format(
       "`{}`\n\n{} prompts, seed {}, {} steps, guidance {}, {} on {}, batches of {}. Times cover the denoising "
       "loop.\n\n",
-      flags.command, flags.num_prompts, flags.seed, flags.steps, flags.guidance_scale, flags.common.dtype,
-      flags.common.device, flags.batch_size);
+      flags.command, flags.scenes.num_prompts, flags.scenes.seed, flags.scenes.steps, flags.scenes.guidance_scale,
+      flags.common.dtype, flags.common.device, flags.scenes.batch_size);
 }
 
 void evaluate(const EvaluateFlags& flags) {
@@ -114,13 +110,7 @@ void add_evaluate(CLI::App& app, const std::string& command) {
       ->check(CLI::IsMember({"auto", "sparse", "require"}));
   verb->add_option("-o,--output", flags->output, "Where the tables go, without extension")->capture_default_str();
   verb->add_option("--sheet", flags->sheet, "PNG with the first six scenes in every mode");
-  verb->add_option("--num-prompts", flags->num_prompts, "Scenes")->capture_default_str();
-  verb->add_option("--steps,--num-inference-steps", flags->steps, "Denoising steps")->capture_default_str();
-  verb->add_option("--guidance,--guidance-scale", flags->guidance_scale, "Distilled guidance")->capture_default_str();
-  verb->add_option("--batch-size", flags->batch_size, "Pictures that are made together")->capture_default_str();
-  verb->add_option("-s,--seed", flags->seed, "Of the scenes and of the noise")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+  add_scene_options(*verb, flags->scenes);
   add_common_options(*verb, flags->common);
   verb->callback([flags] { evaluate(*flags); });
 }
