@@ -70,19 +70,7 @@ void list_components(const io::ModelFolder& folder) {
   }
 }
 
-/// Energy that top-2-of-4 keeps: of a linear's inputs over a few denoising runs, and of its weight.
-struct KeptEnergy {
-  double total = 0;
-  double kept = 0;
-
-  void add(const at::Tensor& x) {
-    const at::Tensor pruned = prune_24(x);
-    total += x.to(at::kDouble).square().sum().item<double>();
-    kept += pruned.to(at::kDouble).square().sum().item<double>();
-  }
-  double share() const { return total > 0 ? kept / total : 1.0; }
-};
-
+/// Of each linear's inputs, over a few denoising runs.
 std::vector<KeptEnergy> measure_activations(pipeline::FluxPipeline& pipeline, const InspectFlags& flags,
                                             const std::vector<std::string>& prompts) {
   const auto linears = pipeline.transformer().sparse_linears();

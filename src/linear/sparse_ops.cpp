@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <vector>
@@ -65,10 +66,15 @@ at::Tensor prune_24(const at::Tensor& x) {
   return groups.masked_fill(mask.logical_not(), 0).view(padded).narrow(-1, 0, x.size(-1)).contiguous();
 }
 
-double energy_kept_24(const at::Tensor& x) {
-  const auto energy = [](const at::Tensor& t) { return t.to(at::kDouble).square().sum().item<double>(); };
-  const double full = energy(x);
-  return full > 0 ? energy(prune_24(x)) / full : 1.0;
+void KeptEnergy::add(const at::Tensor& x) {
+  constexpr int64_t kPiece = int64_t{1} << 21;  // elements; pruning needs some 50 bytes for each
+  const auto energy = [](const at::Tensor& t) { return t.to(at::kDouble).square_().sum().item<double>(); };
+  if (x.numel() == 0) return;
+  const int64_t k = x.dim() > 0 ? x.size(-1) : 1;
+  for (const at::Tensor& rows : x.reshape({-1, k}).split(std::max<int64_t>(kPiece / k, 1))) {
+    total += energy(rows);
+    kept += energy(prune_24(rows));
+  }
 }
 
 at::Tensor token_scale(const at::Tensor& x, const at::Tensor& pruned) {

@@ -14,8 +14,16 @@ namespace rtlynx {
 /// Of a weight [n, k] it makes the 2:4 weight by magnitude that the comparisons use.
 at::Tensor prune_24(const at::Tensor& x);
 
-/// sum x~^2 / sum x^2, in fp64: the share of the energy that pruning keeps, 0.5 to 1 (1 for all zeros).
-double energy_kept_24(const at::Tensor& x);
+/// The energy of the tensors added so far, before and after pruning: sum x^2 and sum x~^2, in fp64.
+struct KeptEnergy {
+  double total = 0;
+  double kept = 0;
+
+  /// x [..., k], as prune_24 takes it. Goes over rows in pieces, so that memory stays below some 200 MB.
+  void add(const at::Tensor& x);
+  /// The share that pruning keeps, 0.5 to 1 (1 where nothing or only zeros were added).
+  double share() const { return total > 0 ? kept / total : 1.0; }
+};
 
 /// The norm compensation of each token, fp32 [..., 1]: sqrt(sum x^2 / (sum x~^2 + 1e-8)), sums in fp32.
 at::Tensor token_scale(const at::Tensor& x, const at::Tensor& pruned);

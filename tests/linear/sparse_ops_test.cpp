@@ -73,6 +73,32 @@ TEST(Prune24, RefusesOtherTypesAndScalars) {
   }
 }
 
+TEST(KeptEnergy, IsTheShareOfTheSquaresThatStay) {
+  KeptEnergy energy;
+  EXPECT_EQ(energy.share(), 1.0);
+  energy.add(at::zeros({3, 8}));
+  energy.add(at::empty({0, 8}));
+  EXPECT_EQ(energy.share(), 1.0);
+  energy.add(at::tensor({1.0F, -4.0F, 2.0F, 3.0F, 5.0F, 0.0F}).to(at::kBFloat16));
+  EXPECT_EQ(energy.total, 1 + 16 + 4 + 9 + 25);
+  EXPECT_EQ(energy.kept, 16 + 9 + 25);
+  energy.add(at::ones({2, 2, 4}));
+  EXPECT_EQ(energy.share(), (50.0 + 8) / (55 + 16));
+}
+
+TEST(KeptEnergy, CountsEveryRowOfATensorThatTakesManyPieces) {
+  constexpr int64_t kRows = 7001, kColumns = 1000;  // four pieces, the last one short
+  at::Tensor x = at::ones({kRows, kColumns});
+  x.select(0, kRows - 1).fill_(3);
+  KeptEnergy energy;
+  energy.add(x);
+  EXPECT_EQ(energy.total, (kRows - 1 + 9) * kColumns);
+  EXPECT_EQ(energy.kept, energy.total / 2);
+  KeptEnergy wide;
+  wide.add(at::ones({1, (int64_t{1} << 21) + 4}));  // one row is never cut
+  EXPECT_EQ(wide.share(), 0.5);
+}
+
 struct Case {
   int64_t m, n, k, r;
   bool bias;
