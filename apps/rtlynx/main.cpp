@@ -7,10 +7,13 @@
 #include <new>
 #include <string>
 
+#include "pipeline/torch_errors.h"
 #include "rtlynx/status.h"
 #include "verbs.h"
 
 namespace {
+
+using rtlynx::pipeline::first_line;
 
 constexpr int kFailed = 1;
 constexpr int kWrongUse = 2;
@@ -20,11 +23,6 @@ int report(const rtlynx::Error& error) {
   const bool is_wrong_use =
       error.code() == rtlynx::ErrorCode::kInvalidArgument || error.code() == rtlynx::ErrorCode::kBadPrompt;
   return is_wrong_use ? kWrongUse : kFailed;
-}
-
-/// libtorch's messages span many lines with a stack; the first line says what was wrong.
-std::string first_line(const std::string& text) {
-  return text.substr(0, text.find('\n'));
 }
 
 /// libgomp's threads spin for milliseconds before they sleep. Where other processes want the cores too, each waits for
