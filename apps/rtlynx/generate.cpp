@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <chrono>
 #include <random>
@@ -46,6 +47,20 @@ std::string parameters_text(const GenerateFlags& flags, int64_t seed) {
   return text + ", Version: RT-Lynx " RTLYNX_VERSION;
 }
 
+/// One line on standard error where a text encoder does not read all of a prompt.
+void warn_of_truncation(const pipeline::FluxPipeline& pipeline, const pipeline::GenerateOptions& request) {
+  std::vector<std::string> parts;
+  const auto add = [&](std::string_view name, const std::string& prompt) {
+    for (const auto& cut : pipeline.truncations(prompt, request.max_sequence_length)) {
+      parts.push_back(fmt::format("{} drops the last {} tokens of the {} (limit {})", cut.encoder, cut.tokens_dropped,
+                                  name, cut.limit));
+    }
+  };
+  add("prompt", request.prompt);
+  if (request.true_cfg_scale > 1) add("negative prompt", request.negative_prompt);
+  if (!parts.empty()) fmt::print(stderr, "rtlynx: warning: {}\n", fmt::join(parts, "; "));
+}
+
 void generate(GenerateFlags& flags) {
   const std::filesystem::path output(flags.output);
   if (output.extension() != ".png") {
@@ -60,6 +75,7 @@ void generate(GenerateFlags& flags) {
   if (flags.request.width == 0) flags.request.width = pipeline.default_size();
   if (flags.request.height == 0) flags.request.height = pipeline.default_size();
 
+  if (!flags.common.quiet) warn_of_truncation(pipeline, flags.request);
   Progress progress("denoising", "steps", flags.common.quiet);
   const auto start = std::chrono::steady_clock::now();
   const auto images = pipeline.generate(flags.request, [&](int64_t step, int64_t total, double) {

@@ -23,6 +23,12 @@ constexpr int64_t kClipLength = 77;          // where the tokenizer's config nam
 
 using Clock = std::chrono::steady_clock;
 
+/// A prompt as the two text encoders take it.
+struct PromptTokens {
+  models::TokenIds clip;
+  models::TokenIds t5;
+};
+
 at::Tensor ids_tensor(const std::vector<models::TokenIds>& rows) {
   std::vector<at::Tensor> tensors;
   for (const auto& row : rows) tensors.push_back(at::tensor(row.ids, at::kLong));
@@ -37,8 +43,7 @@ void expect_rows(std::string_view what, int64_t rows, int64_t expected) {
 /// Row `row`, `count` times.
 PromptEmbeddings repeat_row(const PromptEmbeddings& embeddings, int64_t row, int64_t count) {
   return {embeddings.prompt_embeds.narrow(0, row, 1).expand({count, -1, -1}).contiguous(),
-          embeddings.pooled_prompt_embeds.narrow(0, row, 1).expand({count, -1}).contiguous(),
-          std::vector<int64_t>(count, embeddings.tokens_dropped[row])};
+          embeddings.pooled_prompt_embeds.narrow(0, row, 1).expand({count, -1}).contiguous()};
 }
 
 models::FluxTransformerInput with_prompts(models::FluxTransformerInput input, const PromptEmbeddings& prompts) {
@@ -62,6 +67,8 @@ void check_embeddings(const PromptEmbeddings& embeddings) {
 struct FluxPipeline::State {
   FluxComponents parts;
 
+  int64_t default_max_sequence_length() const;
+  PromptTokens tokenize(const std::string& prompt, int64_t max_sequence_length) const;
   models::FluxTransformerInput transformer_input(const PromptEmbeddings& prompts, const at::Tensor& latents,
                                                  float timestep, const DenoiseOptions& options) const;
   at::Tensor predict(const models::FluxTransformerInput& prompts, const PromptEmbeddings* negative,
@@ -70,6 +77,18 @@ struct FluxPipeline::State {
                                       const at::Tensor& latents, int64_t step, int64_t steps);
   at::Tensor decode_one(const at::Tensor& packed, int64_t h, int64_t w, const std::string& which) const;
 };
+
+int64_t FluxPipeline::State::default_max_sequence_length() const {
+  const int64_t limit = parts.tokenizer_2.model_max_length();
+  return limit > 0 ? std::min(limit, kMaxSequenceLength) : kMaxSequenceLength;
+}
+
+PromptTokens FluxPipeline::State::tokenize(const std::string& prompt, int64_t max_sequence_length) const {
+  if (max_sequence_length == 0) max_sequence_length = default_max_sequence_length();
+  check_max_sequence_length(max_sequence_length, kMaxSequenceLength);
+  const int64_t clip_length = parts.tokenizer.model_max_length() > 0 ? parts.tokenizer.model_max_length() : kClipLength;
+  return {parts.tokenizer.encode(prompt, clip_length), parts.tokenizer_2.encode(prompt, max_sequence_length)};
+}
 
 models::FluxTransformerInput FluxPipeline::State::transformer_input(const PromptEmbeddings& prompts,
                                                                     const at::Tensor& latents, float timestep,
@@ -122,24 +141,32 @@ FluxPipeline FluxPipeline::load(const std::filesystem::path& model_folder, const
 PromptEmbeddings FluxPipeline::encode_prompts(const std::vector<std::string>& prompts,
                                               int64_t max_sequence_length) const {
   const c10::InferenceMode inference;
-  if (max_sequence_length == 0) max_sequence_length = default_max_sequence_length();
-  check_max_sequence_length(max_sequence_length, kMaxSequenceLength);
   if (prompts.empty()) throw Error(ErrorCode::kInvalidArgument, "no prompts given, expected at least one");
-  const auto& parts = state_->parts;
-  const int64_t clip_length = parts.tokenizer.model_max_length() > 0 ? parts.tokenizer.model_max_length() : kClipLength;
   std::vector<models::TokenIds> clip_rows, t5_rows;
-  PromptEmbeddings result;
   for (const auto& prompt : prompts) {
-    clip_rows.push_back(parts.tokenizer.encode(prompt, clip_length));
-    t5_rows.push_back(parts.tokenizer_2.encode(prompt, max_sequence_length));
-    result.tokens_dropped.push_back(t5_rows.back().tokens_dropped);
+    PromptTokens tokens = state_->tokenize(prompt, max_sequence_length);
+    clip_rows.push_back(std::move(tokens.clip));
+    t5_rows.push_back(std::move(tokens.t5));
   }
   return with_torch_errors("encoding the prompt", [&] {
+    const auto& parts = state_->parts;
+    PromptEmbeddings result;
     result.pooled_prompt_embeds = parts.text_encoder(ids_tensor(clip_rows)).pooled;
     result.prompt_embeds = parts.text_encoder_2(ids_tensor(t5_rows));
     check_embeddings(result);
-    return std::move(result);
+    return result;
   });
+}
+
+std::vector<Truncation> FluxPipeline::truncations(const std::string& prompt, int64_t max_sequence_length) const {
+  const PromptTokens tokens = state_->tokenize(prompt, max_sequence_length);
+  std::vector<Truncation> result;
+  const auto add = [&](const char* encoder, const models::TokenIds& row) {
+    if (row.tokens_dropped > 0) result.push_back({encoder, row.tokens_dropped, static_cast<int64_t>(row.ids.size())});
+  };
+  add("text_encoder", tokens.clip);
+  add("text_encoder_2", tokens.t5);
+  return result;
 }
 
 at::Tensor FluxPipeline::initial_latents(const std::vector<uint64_t>& seeds, int64_t width, int64_t height) const {
@@ -274,8 +301,7 @@ int64_t FluxPipeline::size_multiple() const {
 }
 
 int64_t FluxPipeline::default_max_sequence_length() const {
-  const int64_t limit = state_->parts.tokenizer_2.model_max_length();
-  return limit > 0 ? std::min(limit, kMaxSequenceLength) : kMaxSequenceLength;
+  return state_->default_max_sequence_length();
 }
 
 }  // namespace rtlynx::pipeline

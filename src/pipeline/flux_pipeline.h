@@ -17,9 +17,14 @@ namespace rtlynx::pipeline {
 struct PromptEmbeddings {
   at::Tensor prompt_embeds;         ///< [N, max_sequence_length, joint_attention_dim]: T5, padded, no mask
   at::Tensor pooled_prompt_embeds;  ///< [N, pooled_projection_dim]: CLIP
-  /// T5 tokens of each prompt that did not fit into max_sequence_length.
-  std::vector<int64_t> tokens_dropped;
   int64_t size() const { return prompt_embeds.size(0); }
+};
+
+/// That a text encoder does not read the end of a prompt.
+struct Truncation {
+  std::string encoder;         ///< "text_encoder" (CLIP) or "text_encoder_2" (T5)
+  int64_t tokens_dropped = 0;  ///< more than 0
+  int64_t limit = 0;           ///< tokens that it reads, the special ones included
 };
 
 /// diffusers' FluxPipeline from text to image, loaded from a diffusers folder. Same inputs on the same machine give the
@@ -39,6 +44,8 @@ class FluxPipeline {
 
   /// One row a prompt; prompts may differ. `max_sequence_length` as in GenerateOptions.
   PromptEmbeddings encode_prompts(const std::vector<std::string>& prompts, int64_t max_sequence_length = 0) const;
+  /// The text encoders that a prompt is too long for; costs no more than the tokenizers.
+  std::vector<Truncation> truncations(const std::string& prompt, int64_t max_sequence_length = 0) const;
   /// Packed noise [N, (height / multiple) * (width / multiple), in_channels], row i drawn by a CPU generator seeded
   /// with seeds[i]: equal to diffusers with a list of torch.Generator("cpu").
   at::Tensor initial_latents(const std::vector<uint64_t>& seeds, int64_t width, int64_t height) const;

@@ -1,6 +1,7 @@
 """The command-line tool as a person uses it: exit codes, messages, files, repeatability."""
 
 import os
+import re
 import subprocess
 import zlib
 from pathlib import Path
@@ -86,6 +87,32 @@ def test_metadata_carries_what_made_the_picture(tmp_path):
 
     assert generate(tmp_path / "bare.png", "--disable-image-metadata").returncode == 0
     assert "parameters" not in Image.open(tmp_path / "bare.png").text
+
+
+def warnings_of(tmp_path, prompt, *arguments):
+    result = rtlynx("generate", "-m", MODEL, "-p", prompt, "--steps", 1, "-o", tmp_path / "a.png", *arguments)
+    assert result.returncode == 0, result.stderr
+    return [line for line in result.stderr.splitlines() if "warning" in line]
+
+
+def test_a_prompt_that_is_too_long_gives_one_warning(tmp_path):
+    """The model's limits: 77 tokens for CLIP, 32 for T5, start and end tokens included."""
+    cut = re.compile(r"(text_encoder\w*) drops the last (\d+) tokens of the (negative prompt|prompt) \(limit (\d+)\)")
+    words = "fox " * 100
+    (line,) = warnings_of(tmp_path, words)
+    (clip, t5) = cut.findall(line)
+    assert (clip[0], clip[2:]) == ("text_encoder", ("prompt", "77"))
+    assert (t5[0], t5[2:]) == ("text_encoder_2", ("prompt", "32"))
+    assert int(clip[1]) % 100 == 100 - 75 and int(t5[1]) % 100 == 100 - 31
+
+    (line,) = warnings_of(tmp_path, PROMPT, "--max-sequence-length", 4)
+    assert [(encoder, limit) for encoder, _, _, limit in cut.findall(line)] == [("text_encoder_2", "4")]
+    (line,) = warnings_of(tmp_path, PROMPT, "-n", words, "--cfg-scale", 2)
+    assert [name for _, _, name, _ in cut.findall(line)] == ["negative prompt"] * 2
+
+    assert warnings_of(tmp_path, PROMPT) == []
+    assert warnings_of(tmp_path, PROMPT, "-n", words) == []  # not read without guidance
+    assert warnings_of(tmp_path, words, "--quiet") == []
 
 
 BAD_USE = {
@@ -179,7 +206,7 @@ def test_an_adapter_of_another_model_is_refused(tmp_path):
 def test_inspect_a_model_and_an_adapter():
     model = rtlynx("inspect", MODEL)
     assert model.returncode == 0, model.stderr
-    for part in ("FluxPipeline", "transformer", "transformer_blocks.0.attn.to_q", "single_transformer_blocks.0.proj_out"):
+    for part in ("FluxPipeline", "transformer_blocks.0.attn.to_q", "single_transformer_blocks.0.proj_out"):
         assert part in model.stdout
     adapter = rtlynx("inspect", next(MODEL.glob("rtlynx-*.safetensors")))
     assert adapter.returncode == 0, adapter.stderr

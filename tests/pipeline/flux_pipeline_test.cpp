@@ -138,10 +138,25 @@ TEST_F(FluxPipelineTest, RefusesPromptsThatAreNoText) {
 }
 
 TEST_F(FluxPipelineTest, CountsTheTokensThatDidNotFit) {
-  const auto embeddings = pipeline_->encode_prompts({"a fox", "a fox and a fox and a fox"}, 8);
-  EXPECT_EQ(embeddings.tokens_dropped[0], 0);
-  EXPECT_GT(embeddings.tokens_dropped[1], 0);
-  EXPECT_EQ(embeddings.prompt_embeds.size(1), 8);
+  EXPECT_EQ(pipeline_->encode_prompts({"a fox", "a fox and a fox and a fox"}, 8).prompt_embeds.size(1), 8);
+  EXPECT_TRUE(pipeline_->truncations("a fox").empty());
+  const std::string prompt(200, '.');  // a token each for T5; for CLIP at least one for the whole word
+  const auto short_t5 = pipeline_->truncations(prompt, 8), long_t5 = pipeline_->truncations(prompt, 12);
+  ASSERT_FALSE(short_t5.empty());
+  ASSERT_EQ(short_t5.size(), long_t5.size());
+  EXPECT_EQ(short_t5.back().encoder, "text_encoder_2");
+  EXPECT_EQ(short_t5.back().limit, 8);
+  EXPECT_EQ(short_t5.back().tokens_dropped, long_t5.back().tokens_dropped + 4);
+
+  std::string words;
+  for (int i = 0; i < 100; ++i) words += "fox ";
+  const auto both = pipeline_->truncations(words);
+  ASSERT_EQ(both.size(), 2U);
+  EXPECT_EQ(both[0].encoder, "text_encoder");
+  EXPECT_EQ(both[0].limit, 77);
+  EXPECT_EQ(both[0].tokens_dropped % 100, 25) << "a multiple of 100 tokens, less the 75 beside start and end";
+  EXPECT_EQ(both[1].limit, pipeline_->default_max_sequence_length());
+  EXPECT_EQ(code_of([&] { pipeline_->truncations("a fox", 513); }), ErrorCode::kInvalidArgument);
 }
 
 TEST_F(FluxPipelineTest, RefusesCallsThatDoNotFitTogether) {
