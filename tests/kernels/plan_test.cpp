@@ -32,7 +32,11 @@ TEST(Plan, IsSparseWhereThatWasMeasuredFaster) {
   expect(kSparse, "x expected", f32(3072, 3072), 1024, kXeon);
   expect(kSparse, "x expected", f32(256, 1024), 288, kXeon);
   expect(kSparse, "x expected", f32(12288, 3072, 64), 512, kXeon);
+  expect(kSparse, "1.15x expected", f32(1024, 256, 16), 512, kXeon);  // measured 1.11-1.15
+  expect(kSparse, "1.05x expected", f32(256, 1024, 16), 256, kXeon);  // measured 1.055
+  expect(kSparse, "1.06x expected", f32(256, 1280, 16), 288, kXeon);  // measured 1.04-1.08
   expect(kSparse, "x expected", bf16(256, 256), 256, kXeonWithoutAmx);
+  expect(kSparse, "x expected", bf16(256, 256, 16), 256, kXeonWithoutAmx);
   expect(kSparse, "x expected", bf16(3072, 3072, 64), 1024, kZen4);
   expect(kSparse, "x expected", f32(256, 256), 256, kDesktop);
   expect(kSparse, "x expected", bf16(3072, 3072), 1024, kDesktop);
@@ -43,6 +47,7 @@ TEST(Plan, IsDenseWhereSparseDoesNotPay) {
   expect(kDense, "AMX", bf16(12288, 3072), 1536, kXeon);
   expect(kDense, "fewer than 4 tokens", f32(3072, 3072), 1, kXeon);
   expect(kDense, "cost too much", f32(64, 1024), 288, kXeon);
+  expect(kDense, "0.99x expected", f32(256, 256, 16), 288, kXeon);  // measured 0.99-1.03
   expect(kDense, "cost too much", f32(256, 256, 64), 288, kXeon);
   expect(kDense, "cost too much", f32(48, 1024), 256, kDesktop);
   expect(kDense, "not measured", bf16(3072, 3072), 1024, {SimdTarget::kAvx512, false, false, 1});
