@@ -39,10 +39,3 @@ def run_tensors(folder, executable, component, tensors, dtype="fp32"):
     result = run(executable, component, folder, folder / "input.safetensors", folder / "output.safetensors", dtype)
     assert result.returncode == 0, result.stderr
     return load_file(folder / "output.safetensors")
-
-
-def relative_error(actual, expected):
-    """The largest difference against the largest expected value."""
-    assert actual.shape == expected.shape
-    assert torch.isfinite(actual).all()
-    return ((actual.double() - expected.double()).abs().max() / expected.double().abs().max()).item()
