@@ -65,7 +65,7 @@ def share_within_one(actual, expected):
 def test_requests(tiny, tmp_path):
     requests = [{**COMMON, **changes} for changes in REQUESTS.values()]
     diffusers = load_diffusers(tiny)
-    for name, request, actual in zip(REQUESTS, requests, ours(tiny, requests, tmp_path)):
+    for name, request, actual in zip(REQUESTS, requests, ours(tiny, requests, tmp_path), strict=True):
         expected = theirs(diffusers, request)
         assert expected.std() > 20, name  # a flat picture would prove nothing
         assert share_within_one(actual, expected) >= 0.999, name
@@ -123,14 +123,17 @@ def test_mini_flux(tmp_path):
     common = dict(prompt=PROMPT, width=256, height=256, num_inference_steps=8, max_sequence_length=32, seed=42)
     requests = [common, {**common, "width": 192, "height": 320, "negative_prompt": "a cat", "true_cfg_scale": 2.0}]
     diffusers = load_diffusers(MINI_FLUX)
-    for request, actual in zip(requests, ours(MINI_FLUX, requests, tmp_path)):
+    for request, actual in zip(requests, ours(MINI_FLUX, requests, tmp_path), strict=True):
         assert share_within_one(actual, theirs(diffusers, request)) >= 0.999
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (dict(width=13), r"invalid-argument: width is 13, must be a multiple of 8 for this model \(vae factor 4 x packing 2\)"),
+        (
+            dict(width=13),
+            r"invalid-argument: width is 13, must be a multiple of 8 for this model \(vae factor 4 x packing 2\)",
+        ),
         (dict(height=52), "invalid-argument: height is 52, must be a multiple of 8"),
         (dict(width=-8), "invalid-argument: width is -8"),
         (dict(height=1 << 30), "invalid-argument: height is 1073741824, expected 1 to"),
@@ -218,5 +221,5 @@ def test_refuses_parts_that_do_not_fit_together(tiny, tmp_path):
     shutil.rmtree(folder / "vae")
     vae = tiny_flux.build_vae()
     type(vae).from_config({**vae.config, "latent_channels": 8}).save_pretrained(folder / "vae")
-    with pytest.raises(AssertionError, match="bad-config: .*in_channels is 16.*latent_channels is 32"):
+    with pytest.raises(AssertionError, match=r"bad-config: .*in_channels is 16.*latent_channels is 32"):
         ours(folder, [COMMON], tmp_path)

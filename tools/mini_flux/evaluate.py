@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def sample_with_cfg(
         sigmas = scheduler.sigmas.to(device)
         with torch.autocast(device.type, torch.bfloat16):
             features = model.text.forward(*ids)  # not the compiled call: this batch size is new to it
-            for now, after in zip(sigmas, sigmas[1:], strict=False):
+            for now, after in pairwise(sigmas):
                 v = model.velocity(x.repeat(2, 1, 1), now.expand(2 * count), guidance, features)
                 x = x + (after - now) * torch.lerp(v[count:], v[:count], scale)
         latents = unpack(x) / vae.config.scaling_factor + vae.config.shift_factor

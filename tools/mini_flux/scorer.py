@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,7 @@ class Scorer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (3, *CHANNELS)
-        self.stages = nn.ModuleList(Stage(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.stages = nn.ModuleList(Stage(a, b) for a, b in pairwise(widths))
         self.feature = nn.Linear(CHANNELS[-1] * 4 * 4, FEATURES)
         self.heads = nn.ModuleDict({name: nn.Linear(FEATURES, size) for name, size in HEADS.items()})
 

@@ -11,14 +11,16 @@ SAMPLES = [
     "|endoftext|>", "!<|endoftext|>'s", "</s>", "a </s> b", "a</s>b</s></s>", "<pad><unk></s>",
     "<extra_id_0> and <extra_id_99>x<extra_id_100>", "<Extra_id_0> </S> < /s> <extra_id_-1>",
     "＜pad＞ ＜/s＞ ＜extra_id_7＞", "▁", "▁▁a▁b▁", "a▁ ▁b", "_ ▁_", "tab\tnew\nline\r\nreturn\rform\ffeed\vvertical",
-    "no\u00a0break thin\u2009space ideographic\u3000space line\u2028para\u2029sep zero\u200bwidth \ufeffbom next\u0085line ogham\u1680mark",
+    "no\u00a0break thin\u2009space ideographic\u3000space line\u2028para\u2029sep "
+    "zero\u200bwidth \ufeffbom next\u0085line ogham\u1680mark",
     "new marks \n\u1acf ª\u1acf a\u0897 \u200b\u1ae0 \x01\u0897", "nul\0inside \x01\x02\x1f\x7f \x80\x9f c1",
     "soft\u00adhyphen word\u2060joiner \u200ezwj\u200d \u200f \u202eoverride\u202c \u2066isolate\u2069",
     "café cafe\u0301 e\u0301\u0301 A\u030a Å \u212b ñ n\u0303 ﬁ ﬀ ǆ ŉ ß ẞ ſ",
     "İstanbul ISTANBUL ıi Iİ ΣΊΣΥΦΟΣ ὈΔΥΣΣΕΎΣ ς ᾼ ǅ",
     "a\u0323\u0307 a\u0307\u0323 q\u0307\u0323 \u1e9b\u0323 \u0344 \u0958 \u0f73 \u2adc",
     "\u0301 \u0301\u0301lone \u20e3 1\u20e3 #\ufe0f\u20e3 *\ufe0f",
-    "한국어 한글 \u1112\u1161\u11ab \u1100\u1161 ㄱㄴㄷ ﾊﾟ ﾊﾞ ｶﾞ カ\u3099 か\u3099 ｱｲｳ", "日本語のテキスト、東京。「猫」 中文測試 简体字 𠮷野家 㐀 龥 々〆",
+    "한국어 한글 \u1112\u1161\u11ab \u1100\u1161 ㄱㄴㄷ ﾊﾟ ﾊﾞ ｶﾞ カ\u3099 か\u3099 ｱｲｳ",
+    "日本語のテキスト、東京。「猫」 中文測試 简体字 𠮷野家 㐀 龥 々〆",
     "ไทย ทดสอบ ภาษา ลาว ສະບາຍດີ ខ្មែរ မြန်မာ བོད་ཡིག",
     "हिन्दी क्षत्रिय বাংলা தமிழ் తెలుగు ಕನ್ನಡ മലയാളം සිංහල ગુજરાતી ਪੰਜਾਬੀ",
     "العربية نص عربي ﷽ ﷺ لا ﻻ ‏RTL‎ עברית שָׁלוֹם ܣܘܪܝܝܐ ދިވެހި",
@@ -36,7 +38,8 @@ RANGES = [
     (0xAC00, 0xD7A3), (0xF900, 0xFFFD), (0x10000, 0x11FFF), (0x1D000, 0x1F9FF), (0x20000, 0x2FA1F), (0x300, 0x36F),
     (0x0, 0x1F),
 ]  # fmt: skip
-WORDS = "fox apple Red BLUE striped über naïve don't 2nd 3D co-op e.g. </s> <|endoftext|> <extra_id_3> 東京 кот 🦊 ½".split()
+WORDS = "fox apple Red BLUE striped über naïve don't 2nd 3D co-op e.g. </s> <|endoftext|> <extra_id_3>".split()
+WORDS += ["東京", "кот", "🦊", "½"]
 
 
 def prompts(count, seed=0):

@@ -47,14 +47,14 @@ def compare(kind, folder, max_length, texts, tmp_path):
         full += [len(ids) for ids in tokenizer(part).input_ids]
     ours = our_ids(kind, folder, max_length, texts, tmp_path)
     assert len(ours) == len(expected)
-    wrong = [t for t, a, b in zip(texts, ours, expected) if a["ids"] != b]
+    wrong = [t for t, a, b in zip(texts, ours, expected, strict=True) if a["ids"] != b]
     assert not wrong, f"{len(wrong)} of {len(texts)}, such as {wrong[:3]!r}"
     assert [a["dropped"] for a in ours] == [max(0, n - max_length) for n in full]
 
 
 def train_clip(folder):
     """A CLIP vocabulary of its own, in the files of a published one."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
