@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +33,7 @@ class DenoiserOptions:
     rate: float
     seed: int
     most_steps: int | None = None
+    validate_every: int = 1500  # steps
 
 
 @dataclass(frozen=True)
@@ -120,31 +123,54 @@ def _optimizer(parameters: list[nn.Parameter], rate: float, device: torch.device
     return torch.optim.AdamW(groups, rate, betas=(0.9, 0.99), fused=device.type == "cuda")
 
 
-def train_denoiser(model: Denoiser, pool: Pool, team: Team, options: DenoiserOptions) -> int:
+def _optimise(
+    name: str,
+    model: Denoiser,
+    team: Team,
+    options: DenoiserOptions,
+    ema_decay: float,
+    loss_of_batch: Callable[[], Tensor],
+    update: Callable[[Schedule], None],
+    validate: Callable[[], None] | None = None,
+) -> int:
     """Leaves the averaged weights in the model; returns the number of steps."""
-    torch.manual_seed(options.seed + team.rank)
     parameters = model.parameters()
-    gradients, average = FlatGradients(parameters, team), Average(parameters, _EMA_DECAY)
-    blocks = [*model.transformer.transformer_blocks, *model.transformer.single_transformer_blocks]
-    matrices, others = split_parameters(blocks, parameters)
-    optimizer = MuonAdamW(matrices, others, _MUON_RATIO, fused=model.device.type == "cuda")
+    gradients, average = FlatGradients(parameters, team), Average(parameters, ema_decay)
     schedule = Schedule(team, options.seconds, most_steps=options.most_steps)
     losses: list[Tensor] = []
     while schedule.advance():
         gradients.zero()
-        loss = flow_loss(model, pool, options.batch)
+        loss = loss_of_batch()
         loss.backward()
         gradients.average_and_clip(1.0)
-        optimizer.step(schedule.rate(options.rate, warm_up=400, anneal_from=0.4))
+        update(schedule)
         average.update()
         losses.append(loss.detach())
         if schedule.step % 500 == 0:
             recent = float(torch.stack(losses).mean())
             losses.clear()
-            team.log(f"denoiser: step {schedule.step}, {schedule.elapsed():.0f} s, loss {recent:.4f}")
+            team.log(f"{name}: step {schedule.step}, {schedule.elapsed():.0f} s, loss {recent:.5f}")
+        if validate is not None and schedule.step % options.validate_every == 0:
+            validate()
     average.apply()
-    team.log(f"denoiser: {schedule.step} steps of {options.batch} x {team.size} in {schedule.elapsed():.0f} s")
+    team.log(f"{name}: {schedule.step} steps of {options.batch} x {team.size} in {schedule.elapsed():.0f} s")
     return schedule.step
+
+
+def train_denoiser(
+    model: Denoiser, pool: Pool, team: Team, options: DenoiserOptions, validate: Callable[[], None] | None = None
+) -> int:
+    """Leaves the averaged weights in the model; returns the number of steps."""
+    torch.manual_seed(options.seed + team.rank)
+    blocks = [*model.transformer.transformer_blocks, *model.transformer.single_transformer_blocks]
+    matrices, others = split_parameters(blocks, model.parameters())
+    optimizer = MuonAdamW(matrices, others, _MUON_RATIO, fused=model.device.type == "cuda")
+
+    def update(schedule: Schedule) -> None:
+        optimizer.step(schedule.rate(options.rate, warm_up=400, anneal_from=0.4))
+
+    loss = functools.partial(flow_loss, model, pool, options.batch)
+    return _optimise("denoiser", model, team, options, _EMA_DECAY, loss, update, validate)
 
 
 def copy_transformer(source: FluxTransformer2DModel, dtype: torch.dtype) -> FluxTransformer2DModel:
@@ -183,29 +209,16 @@ def distillation_loss(student: Denoiser, teacher: Denoiser, pool: Pool, count: i
 def distil_guidance(
     student: Denoiser, teacher: Denoiser, pool: Pool, team: Team, slope: float, options: DenoiserOptions
 ) -> int:
-    """Returns the number of steps."""
+    """Leaves the averaged weights in the student; returns the number of steps."""
     torch.manual_seed(options.seed + 1000 + team.rank)
-    parameters = student.parameters()
-    gradients, average = FlatGradients(parameters, team), Average(parameters, _DISTIL_EMA_DECAY)
-    optimizer = _optimizer(parameters, options.rate, student.device)
-    schedule = Schedule(team, options.seconds, most_steps=options.most_steps)
-    losses: list[Tensor] = []
-    while schedule.advance():
-        gradients.zero()
-        loss = distillation_loss(student, teacher, pool, options.batch, slope)
-        loss.backward()
-        gradients.average_and_clip(1.0)
+    optimizer = _optimizer(student.parameters(), options.rate, student.device)
+
+    def update(schedule: Schedule) -> None:
         set_rate(optimizer, schedule.rate(options.rate, warm_up=100, anneal_from=0.3))
         optimizer.step()
-        average.update()
-        losses.append(loss.detach())
-        if schedule.step % 500 == 0:
-            recent = float(torch.stack(losses).mean())
-            losses.clear()
-            team.log(f"guidance: step {schedule.step}, {schedule.elapsed():.0f} s, loss {recent:.5f}")
-    average.apply()
-    team.log(f"guidance: {schedule.step} steps of {options.batch} x {team.size} in {schedule.elapsed():.0f} s")
-    return schedule.step
+
+    loss = functools.partial(distillation_loss, student, teacher, pool, options.batch, slope)
+    return _optimise("guidance", student, team, options, _DISTIL_EMA_DECAY, loss, update)
 
 
 def rehearse(model: Denoiser, team: Team, batch: int) -> None:
