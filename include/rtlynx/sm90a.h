@@ -64,6 +64,38 @@ Status prune_compress(const MatrixView& x, const MutableCompressedView& out, Str
 /// rise. For tests and debugging.
 Status decompress_on_host(const void* blocks, const MutableMatrixView& out);
 
+/// A range of k of a compressed matrix whose k come from several producers, such as attention and MLP of a block that
+/// multiplies them by one weight. No producer knows a row's scale; each leaves the sums of squares of its range, and
+/// finish_scale() makes the scale of all.
+///   matrix    the whole matrix; its `scale` is not touched and may be null
+///   squares   [square_parts(matrix.k), m, 2] fp32, 8-byte aligned: sum x^2 and sum x~^2 of each 128 k of each row. A
+///             producer may put the sums of several parts into the first of them and zeros into the others
+///   k_offset  where the range begins, a multiple of 128. Its end is a multiple of 64
+struct CompressedSlice {
+  MutableCompressedView matrix{};
+  float* squares = nullptr;
+  int64_t k_offset = 0;
+};
+
+/// ceil(k / 128).
+int64_t square_parts(int64_t k);
+
+/// prune_compress of x [m, width] into out.matrix's k = out.k_offset .. + width - 1, with the row sums in the order
+/// that prune_compress documents, in the first part of the range. Errors: those of prune_compress, kUnsupported for an
+/// offset that is no multiple of 128.
+Status prune_compress_slice(const MatrixView& x, const CompressedSlice& out, Stream stream);
+
+/// matrix.scale[i] = s from the parts of row i: part p goes to sum p % 8 in rising order, then the sums 0..7 are added
+/// from the left; then the formula of prune_compress. `matrix.blocks` is not read.
+Status finish_scale(const MutableCompressedView& matrix, const float* squares, Stream stream);
+
+/// What a product's sums go through before they are rounded to the output.
+enum class Activation {
+  kNone,
+  kGeluTanh,  ///< y / 2 (1 + tanh(sqrt(2 / pi) (y + 0.044715 y^3))) of y rounded to bf16, within 2^-15 relatively for
+              ///< |y| < 10, 0 for any y < -10.1; then rounded to bf16 again
+};
+
 /// What spmm adds to the product; all optional.
 struct SpmmOptions {
   bool use_scale = true;   ///< false: s = 1
@@ -71,13 +103,27 @@ struct SpmmOptions {
   MatrixView lora_down{};  ///< T = X L_A, [m, r] kBF16, r a multiple of 8 in 8..128; rows 16-byte aligned
   MatrixView lora_up{};    ///< L_B transposed, [n, r] kBF16: row j holds what token factors add to column j, as in W
   int tile = -1;           ///< index into kSpmmTiles (spmm_config.h) for tests and benchmarks; -1: the plan chooses
+  Activation activation = Activation::kNone;
+  MatrixView gate{};      ///< [images, n] kBF16, with `residual`: d = residual + gate * y, where m is a multiple of
+                          ///< `images` and row i of y belongs to image i / (m / images). Not with an activation
+  MatrixView residual{};  ///< [m, n] kBF16; may be d itself, with the same row_stride
 };
 
 /// d [m, n] (kBF16) = s * (A W^T) + T L_B + bias with A the compressed activations and w [n, k] (kBF16) as it lies in
 /// the checkpoint. Data and rows of w, d 16-byte aligned; n % 8 == 0 and k % 64 == 0, any m >= 1.
 /// fp32 sums on the tensor cores; then s * sum, the low-rank product on top in the same accumulators, + bias, each
-/// rounded to fp32, and one rounding to bf16. d must not overlap anything that is read.
+/// rounded to fp32, and one rounding to bf16. A gate and residual join before that rounding, by one fused multiply-add.
+/// d must not overlap anything that is read, d as its own residual excepted.
 Status spmm(const CompressedView& a, const MatrixView& w, const MutableMatrixView& d, const SpmmOptions& options,
             Stream stream);
+
+/// spmm whose output is pruned and compressed where it is made, for the next product: out.matrix's k = out.k_offset ..
+/// + n - 1 are, bit for bit, what prune_compress makes of spmm's d with the same options and tile; n % 64 == 0. A dense
+/// d never exists. Sums of squares: within each 16 rows x tile columns, lane q of a row adds over rising columns j
+/// those with j / 16 % 4 == q by fused multiply-adds from 0, then (q0 + q1) + (q2 + q3); column tile t of c columns
+/// writes its sums to part t c / 128 (rounded down) of the range. So the tile can change the scale's last bits.
+/// kUnsupported for a gate; out must not overlap anything that is read.
+Status spmm_compress(const CompressedView& a, const MatrixView& w, const CompressedSlice& out,
+                     const SpmmOptions& options, Stream stream);
 
 }  // namespace rtlynx::sm90a

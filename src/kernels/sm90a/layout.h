@@ -25,6 +25,7 @@ inline constexpr int kBlockK = 64;
 inline constexpr int kValueBytes = kBlockRows * kBlockK / 2 * 2;
 inline constexpr int kMetadataBytes = kBlockRows * kBlockK / 8;
 inline constexpr int kBlockBytes = kValueBytes + kMetadataBytes;
+inline constexpr int kSquaresColumns = 128;  ///< k of one part of the sums of squares (CompressedSlice)
 
 /// Where in a block the 16 bytes of kept values of `row` (0..63) and k = 16 * quarter .. + 15 lie.
 RTLYNX_HOST_DEVICE constexpr int value_offset(int row, int quarter) {

@@ -39,7 +39,19 @@ struct PruneCompressPlan {
 /// Checks everything that prune_compress documents, then plans.
 Result<PruneCompressPlan> plan_prune_compress(const MatrixView& x, const MutableCompressedView& out);
 
-/// Checks blocks and scale of compressed activations; messages begin with `what`.
+/// The same for prune_compress_slice: k_blocks are x's own.
+Result<PruneCompressPlan> plan_prune_compress_slice(const MatrixView& x, const CompressedSlice& out);
+
+/// Checks sizes and blocks of compressed activations; messages begin with `what`.
 Status check_compressed(const std::string& what, const CompressedView& view);
+
+/// Checks a slice of `width` k for m tokens, and that blocks and squares are apart.
+Status check_slice(const std::string& what, const CompressedSlice& out, int64_t m, int64_t width);
+
+/// Bytes of the sums of squares of a matrix [m, k].
+int64_t squares_bytes(int64_t m, int64_t k);
+
+/// Checks what finish_scale documents.
+Status check_finish_scale(const MutableCompressedView& matrix, const float* squares);
 
 }  // namespace rtlynx::sm90a

@@ -44,30 +44,71 @@ Status check_lora(const CompressedView& a, int64_t n, const SpmmOptions& options
   return check_matrix("spmm: lora_up", up, n, down.cols);
 }
 
-Status check_output(const CompressedView& a, const MatrixView& w, const MutableMatrixView& d,
-                    const SpmmOptions& options) {
-  const int64_t bytes = span_bytes(read_only(d));
-  if (Status status =
-          check_apart("spmm: d and a's blocks", d.data, bytes, a.blocks, compressed_bytes(a.m, a.k).value());
-      !status.ok()) {
+/// Everything that is read.
+Status check_inputs(const CompressedView& a, const MatrixView& w, const SpmmOptions& options) {
+  if (Status status = check_compressed("spmm: a", a); !status.ok()) return status;
+  if (options.use_scale) {
+    if (Status status = check_pointer("spmm: a's scale", a.scale, 4); !status.ok()) return status;
+  }
+  if (Status status = check_extent("spmm: n", w.rows); !status.ok()) return status;
+  if (Status status = check_multiple("spmm: n", w.rows, 8); !status.ok()) return status;
+  if (Status status = check_matrix("spmm: w", w, w.rows, a.k); !status.ok()) return status;
+  if (options.bias.data != nullptr) {
+    if (Status status = check_matrix("spmm: bias", options.bias, 1, w.rows); !status.ok()) return status;
+  }
+  return check_lora(a, w.rows, options);
+}
+
+/// A piece of memory that is written.
+struct Written {
+  std::string name;
+  const void* data;
+  int64_t bytes;
+};
+
+Status check_apart_from_inputs(const Written& out, const CompressedView& a, const MatrixView& w,
+                               const SpmmOptions& options) {
+  const std::string what = "spmm: " + out.name + " and ";
+  const int64_t a_bytes = compressed_bytes(a.m, a.k).value();
+  if (Status status = check_apart(what + "a's blocks", out.data, out.bytes, a.blocks, a_bytes); !status.ok()) {
     return status;
   }
   if (options.use_scale) {
-    if (Status status = check_apart("spmm: d and a's scale", d.data, bytes, a.scale, 4 * a.m); !status.ok())
+    if (Status status = check_apart(what + "a's scale", out.data, out.bytes, a.scale, 4 * a.m); !status.ok()) {
       return status;
+    }
   }
   struct Operand {
     const char* name;
     const MatrixView& view;
   };
-  for (const Operand& operand : {Operand{"w", w}, Operand{"bias", options.bias},
-                                 Operand{"lora_down", options.lora_down}, Operand{"lora_up", options.lora_up}}) {
+  for (const Operand& operand :
+       {Operand{"w", w}, Operand{"bias", options.bias}, Operand{"lora_down", options.lora_down},
+        Operand{"lora_up", options.lora_up}, Operand{"gate", options.gate}}) {
     if (operand.view.data == nullptr) continue;
-    Status status = check_apart(std::string("spmm: d and ") + operand.name, d.data, bytes, operand.view.data,
-                                span_bytes(operand.view));
+    Status status = check_apart(what + operand.name, out.data, out.bytes, operand.view.data, span_bytes(operand.view));
     if (!status.ok()) return status;
   }
   return {};
+}
+
+Status check_gate(const CompressedView& a, int64_t n, const MutableMatrixView& d, const SpmmOptions& options) {
+  const MatrixView &gate = options.gate, &residual = options.residual;
+  if (gate.data == nullptr && residual.data == nullptr) return {};
+  if (gate.data == nullptr || residual.data == nullptr) {
+    return {ErrorCode::kInvalidArgument, "spmm: gate and residual must be given together (got one of them)"};
+  }
+  if (options.activation != Activation::kNone) {
+    return {ErrorCode::kUnsupported, "spmm: a gate cannot be combined with an activation"};
+  }
+  if (gate.rows < 1 || a.m % gate.rows != 0) {
+    return {ErrorCode::kInvalidArgument, "spmm: gate must have one row per image, a divisor of m = " +
+                                             std::to_string(a.m) + " (got " + std::to_string(gate.rows) + " rows)"};
+  }
+  if (Status status = check_matrix("spmm: gate", gate, gate.rows, n); !status.ok()) return status;
+  if (Status status = check_matrix("spmm: residual", residual, a.m, n); !status.ok()) return status;
+  if (residual.data == d.data && residual.row_stride == d.row_stride) return {};
+  return check_apart("spmm: d and residual", d.data, span_bytes(read_only(d)), residual.data, span_bytes(residual));
 }
 
 }  // namespace
@@ -105,19 +146,31 @@ Result<SpmmPlan> plan_spmm(int64_t m, int64_t n, int64_t k, int64_t rank, const 
 
 Status check_spmm(const CompressedView& a, const MatrixView& w, const MutableMatrixView& d,
                   const SpmmOptions& options) {
-  if (Status status = check_compressed("spmm: a", a); !status.ok()) return status;
-  if (options.use_scale) {
-    if (Status status = check_pointer("spmm: a's scale", a.scale, 4); !status.ok()) return status;
-  }
-  if (Status status = check_extent("spmm: n", w.rows); !status.ok()) return status;
-  if (Status status = check_multiple("spmm: n", w.rows, 8); !status.ok()) return status;
-  if (Status status = check_matrix("spmm: w", w, w.rows, a.k); !status.ok()) return status;
+  if (Status status = check_inputs(a, w, options); !status.ok()) return status;
   if (Status status = check_matrix("spmm: d", read_only(d), a.m, w.rows); !status.ok()) return status;
-  if (options.bias.data != nullptr) {
-    if (Status status = check_matrix("spmm: bias", options.bias, 1, w.rows); !status.ok()) return status;
+  if (Status status = check_gate(a, w.rows, d, options); !status.ok()) return status;
+  return check_apart_from_inputs({"d", d.data, span_bytes(read_only(d))}, a, w, options);
+}
+
+Status check_spmm_compress(const CompressedView& a, const MatrixView& w, const CompressedSlice& out,
+                           const SpmmOptions& options) {
+  if (Status status = check_inputs(a, w, options); !status.ok()) return status;
+  if (options.gate.data != nullptr || options.residual.data != nullptr) {
+    return {ErrorCode::kUnsupported, "spmm: compressed output cannot be combined with a gate and residual"};
   }
-  if (Status status = check_lora(a, w.rows, options); !status.ok()) return status;
-  return check_output(a, w, d, options);
+  if (Status status = check_slice("spmm: out", out, a.m, w.rows); !status.ok()) return status;
+  const int64_t blocks_bytes = compressed_bytes(out.matrix.m, out.matrix.k).value();
+  const Written blocks{"out's blocks", out.matrix.blocks, blocks_bytes};
+  const Written squares{"out's squares", out.squares, squares_bytes(out.matrix.m, out.matrix.k)};
+  if (Status status = check_apart_from_inputs(blocks, a, w, options); !status.ok()) return status;
+  return check_apart_from_inputs(squares, a, w, options);
+}
+
+Epilogue epilogue_of(const SpmmOptions& options, bool compressed) {
+  const bool gelu = options.activation == Activation::kGeluTanh;
+  if (compressed) return gelu ? Epilogue::kGeluCompressed : Epilogue::kCompressed;
+  if (options.gate.data != nullptr) return Epilogue::kGatedResidual;
+  return gelu ? Epilogue::kGelu : Epilogue::kDense;
 }
 
 }  // namespace rtlynx::sm90a

@@ -19,6 +19,15 @@ inline constexpr int kSharedBytesLimit = 232448;  ///< 227 KiB, what one CTA of 
 inline constexpr int kStoreColumns = 64;          ///< columns of one store; a warp stages 16 rows of them
 inline constexpr int kLoraStepColumns = 32;       ///< factors of T and L_B in one stage of the ring
 inline constexpr int kMaxLoraRank = 128;
+inline constexpr int kStagedChunkBytes = 16 * kStoreColumns * 2;  ///< 16 rows of 128 bytes, a swizzle atom for each 8
+inline constexpr int kCompressWarps = 3;  ///< of the producer warpgroup; its first warp has the producer thread
+
+/// What spmm makes of its sums; each has a kernel of its own.
+enum class Epilogue { kDense, kGelu, kGatedResidual, kCompressed, kGeluCompressed };
+inline constexpr int kEpilogueCount = 5;
+RTLYNX_HOST_DEVICE constexpr bool is_compressed(Epilogue epilogue) {
+  return epilogue == Epilogue::kCompressed || epilogue == Epilogue::kGeluCompressed;
+}
 
 struct SpmmTile {
   int consumers;           ///< warpgroups with accumulators; 64 rows each
@@ -28,21 +37,27 @@ struct SpmmTile {
   int producer_registers;
   int cycles_per_step;  ///< of one CTA and 64 k, measured (reference: docs/kernels-hopper.md); 128x128 is an estimate
   int cycles_per_tile;  ///< beside the steps: filling the ring, writing the output
+  int staged_columns = kStoreColumns;  ///< that a consumer warp has shared memory for
 
   RTLYNX_HOST_DEVICE constexpr int rows() const { return kBlockRows * consumers; }
   RTLYNX_HOST_DEVICE constexpr int threads() const { return 128 * (consumers + 1); }
   /// Ring slots: W's 64 k x columns in bf16, and the kept values of 64 k x rows.
   RTLYNX_HOST_DEVICE constexpr int weight_bytes() const { return columns * kBlockK * 2; }
   RTLYNX_HOST_DEVICE constexpr int value_bytes() const { return consumers * kValueBytes; }
-  RTLYNX_HOST_DEVICE constexpr int staging_bytes_per_warp() const { return 16 * kStoreColumns * 2; }
+  RTLYNX_HOST_DEVICE constexpr int strips() const { return 4 * consumers; }  ///< of 16 rows, one a consumer warp
+  RTLYNX_HOST_DEVICE constexpr int staging_bytes_per_warp() const {
+    return staged_columns / kStoreColumns * kStagedChunkBytes;
+  }
   /// Offsets from a 1024-byte aligned base.
   RTLYNX_HOST_DEVICE constexpr int values_offset() const { return stages * weight_bytes(); }
   RTLYNX_HOST_DEVICE constexpr int staging_offset() const { return values_offset() + stages * value_bytes(); }
   RTLYNX_HOST_DEVICE constexpr int barriers_offset() const {
-    return staging_offset() + 4 * consumers * staging_bytes_per_warp();
+    return staging_offset() + strips() * staging_bytes_per_warp();
   }
+  /// Two barriers a stage, two a strip.
+  RTLYNX_HOST_DEVICE constexpr int barrier_bytes() const { return 16 * (stages + strips()); }
   /// With 1024 bytes to align the base: the runtime promises no more than 16.
-  RTLYNX_HOST_DEVICE constexpr int shared_bytes() const { return barriers_offset() + 16 * stages + 1024; }
+  RTLYNX_HOST_DEVICE constexpr int shared_bytes() const { return barriers_offset() + barrier_bytes() + 1024; }
 };
 
 /// In the order of preference when the estimates are equal.
@@ -52,6 +67,40 @@ inline constexpr SpmmTile kSpmmTiles[] = {
     {2, 128, 8, 232, 40, 345, 1400},
 };
 inline constexpr int kSpmmTileCount = sizeof(kSpmmTiles) / sizeof(kSpmmTiles[0]);
+
+/// The tile as the kernel with this epilogue has it. A residual that arrives during the main loop, and sums that other
+/// warps compress during the next one, need shared memory for the whole output tile: it takes the place of a stage.
+/// The compressing warps belong to the producer's warpgroup and need more registers than the producer.
+RTLYNX_HOST_DEVICE constexpr SpmmTile with_epilogue(SpmmTile tile, Epilogue epilogue) {
+  if (epilogue == Epilogue::kDense || epilogue == Epilogue::kGelu) return tile;
+  tile.staged_columns = tile.columns;
+  while (tile.shared_bytes() > kSharedBytesLimit) --tile.stages;
+  if (is_compressed(epilogue)) {
+    constexpr int kCompressRegisters = 80;
+    const int all = 65536 / tile.threads() / 8 * 8 * (tile.consumers + 1);
+    tile.producer_registers = kCompressRegisters;
+    tile.consumer_registers = (all - kCompressRegisters) / tile.consumers / 8 * 8;
+  }
+  return tile;
+}
+
+/// Where in 16 staged rows of 64 columns the 16 bytes of `row` and columns 8 * chunk .. + 7 lie: the 128-byte swizzle
+/// of tensor maps.
+RTLYNX_HOST_DEVICE constexpr int staged_offset(int row, int chunk) {
+  return row * 128 + ((chunk ^ (row & 7)) << 4);
+}
+
+/// The parts of the sums of squares (kSquaresColumns columns each) that a tile of the output accounts for: it writes
+/// its sums to the first and zeros to the others, so that every tile size fills the same parts.
+struct PartRange {
+  int begin;
+  int end;
+};
+RTLYNX_HOST_DEVICE constexpr PartRange parts_of_tile(int column_tile, int columns, int n) {
+  const int first = column_tile * columns, past = first + columns;
+  const int all = (n + kSquaresColumns - 1) / kSquaresColumns;
+  return {first / kSquaresColumns, past >= n ? all : past / kSquaresColumns};
+}
 
 /// Which rows and columns the numbered tiles of a problem are. Cluster tiles (two CTA tiles high) are walked in groups
 /// of `group` row tiles, down the rows first, so that the tiles that run at the same time share W's rows and X's in L2.
@@ -96,5 +145,12 @@ Result<SpmmPlan> plan_spmm(int64_t m, int64_t n, int64_t k, int64_t rank, const 
 
 /// Checks everything that spmm documents. Pure; the device is not asked.
 Status check_spmm(const CompressedView& a, const MatrixView& w, const MutableMatrixView& d, const SpmmOptions& options);
+
+/// The same for spmm_compress.
+Status check_spmm_compress(const CompressedView& a, const MatrixView& w, const CompressedSlice& out,
+                           const SpmmOptions& options);
+
+/// The kernel that a call needs; for arguments that passed their check.
+Epilogue epilogue_of(const SpmmOptions& options, bool compressed);
 
 }  // namespace rtlynx::sm90a

@@ -9,7 +9,8 @@
 #include "kernels/sm90a/ptx/copy.cuh"
 #include "kernels/sm90a/ptx/mbarrier.cuh"
 #include "kernels/sm90a/ptx/wgmma.cuh"
-#include "kernels/sm90a/spmm_config.h"
+#include "kernels/sm90a/spmm_arguments.h"
+#include "kernels/sm90a/spmm_compress.cuh"
 #include "kernels/sm90a/spmm_epilogue.cuh"
 #include "kernels/sm90a/spmm_ring.cuh"
 
@@ -21,27 +22,6 @@
 /// shared memory are free beside that. So A's values go through shared memory only once, and its metadata not at all.
 namespace rtlynx::sm90a {
 
-/// Tensor maps: boxes of 64 k x half a tile of W; 32 factors x tile rows of T; 32 factors x half a tile of L_B; 64
-/// columns x 16 rows of D.
-struct SpmmMaps {
-  CUtensorMap weight;
-  CUtensorMap lora_down;
-  CUtensorMap lora_up;
-  CUtensorMap output;
-};
-
-struct SpmmArguments {
-  const uint8_t* blocks;
-  const float* scale;  ///< null: 1
-  const uint16_t* bias;
-  TileOrder order;
-  int m;
-  int n;
-  int k_blocks;
-  int row_blocks;
-  int lora_steps;
-};
-
 /// Where this CTA's (or warpgroup's) stream of blocks begins. Row blocks beyond the last one read the last one again:
 /// their products fall outside of D and are never stored.
 __device__ __forceinline__ const uint8_t* block_stream(const SpmmArguments& args, int row_block) {
@@ -49,19 +29,13 @@ __device__ __forceinline__ const uint8_t* block_stream(const SpmmArguments& args
   return args.blocks + block_offset(clamped, 0, args.k_blocks);
 }
 
-template <int kTile>
-__device__ __forceinline__ int first_row_block(const TileOrder::Position& position, uint32_t rank) {
-  return (position.row_tile * kClusterSize + static_cast<int>(rank)) * kSpmmTiles[kTile].consumers;
-}
-
 /// One thread: every stage of every tile, the k of the product first, then those of the low-rank branch.
-template <int kTile>
-__device__ __forceinline__ void produce(const SpmmMaps& maps, const SpmmArguments& args, const Ring<kTile>& ring,
+template <int kTile, SpmmTile kShape>
+__device__ __forceinline__ void produce(const SpmmMaps& maps, const SpmmArguments& args, const Ring<kShape>& ring,
                                         uint32_t rank) {
-  constexpr SpmmTile kShape = kSpmmTiles[kTile];
   constexpr uint16_t kBothCtas = (1u << kClusterSize) - 1;
   constexpr int kHalfColumns = kShape.columns / kClusterSize;
-  RingPosition<kTile> position;
+  RingPosition<kShape> position;
   for (int index = blockIdx.x / kClusterSize; index < args.order.count(); index += gridDim.x / kClusterSize) {
     const TileOrder::Position tile = args.order.at(index);
     const int row_block = first_row_block<kTile>(tile, rank);
@@ -112,16 +86,16 @@ __device__ __forceinline__ void load_metadata(MetadataGroup& group, const uint8_
 }
 
 /// The sums of one warpgroup: 64 rows x the tile's columns.
-template <int kTile>
+template <int kTile, Epilogue kEpilogue>
 struct Consumer {
-  static constexpr SpmmTile kShape = kSpmmTiles[kTile];
+  static constexpr SpmmTile kShape = with_epilogue(kSpmmTiles[kTile], kEpilogue);
   using Multiply = ptx::Wgmma<kShape.columns>;
 
   const SpmmArguments& args;
-  const Ring<kTile>& ring;
+  const Ring<kShape>& ring;
   const int warpgroup;
   const int lane;  ///< 0..127
-  RingPosition<kTile> position;
+  RingPosition<kShape> position;
   float sums[kShape.columns / 2];
   MetadataGroup even, odd;
 
@@ -164,12 +138,16 @@ struct Consumer {
     }
   }
 
-  /// sums = A W^T of one tile. All stages are handed back and all products finished at the end.
-  __device__ __forceinline__ void multiply(const uint8_t* metadata) {
+  /// sums = A W^T of one tile. All stages are handed back and all products finished at the end. `underway` is called
+  /// once, when the tensor cores have work.
+  template <typename Underway>
+  __device__ __forceinline__ void multiply(const uint8_t* metadata, const Underway& underway) {
     int k_block = 0;
     for (; k_block + 2 * kMetadataGroup <= args.k_blocks; k_block += 2 * kMetadataGroup) {
       two_groups<false>(metadata, k_block);
+      if (k_block == 0) underway();
     }
+    if (k_block == 0) underway();
     if (k_block < args.k_blocks) two_groups<true>(metadata, k_block);
     ptx::wgmma_wait<0>();
     ring.release(position.previous_stage(), lane);
@@ -191,34 +169,65 @@ struct Consumer {
     }
   }
 
-  __device__ __forceinline__ void run(const SpmmMaps& maps, uint32_t rank, uint32_t staging) {
+  /// The first of the warp's 16 rows in tile `index`.
+  __device__ __forceinline__ int first_row(const TileOrder::Position& tile, uint32_t rank) const {
+    return (first_row_block<kTile>(tile, rank) + warpgroup) * kBlockRows + 16 * (lane / 32);
+  }
+
+  /// What is left to do with the finished sums of the `count`-th tile (from 0) of this CTA.
+  __device__ __forceinline__ void finish(const SpmmMaps& maps, int row, int column, int count) {
+    const int strip = threadIdx.x / 32;
+    const uint32_t staging = ring.staging(strip), parity = count & 1;
+    if constexpr (is_compressed(kEpilogue)) {
+      ptx::mbarrier_wait(ring.strip_free(strip), parity ^ 1);
+      stage_sums(sums, args.bias, column, args.n, staging);
+      __syncwarp();
+      if (lane % 32 == 0) ptx::mbarrier_arrive(ring.strip_full(strip));
+    } else if constexpr (kEpilogue == Epilogue::kGatedResidual) {
+      if (row < args.m) ptx::mbarrier_wait(ring.strip_full(strip), parity);
+      store_gated(sums, maps.output, args, row, column, staging);
+    } else {
+      store_sums<kEpilogue == Epilogue::kGelu>(sums, maps.output, args.bias, row, column, args.m, args.n, staging);
+    }
+  }
+
+  __device__ __forceinline__ void run(const SpmmMaps& maps, uint32_t rank) {
     const int stride = gridDim.x / kClusterSize;
     int index = blockIdx.x / kClusterSize;
     const uint8_t* metadata = metadata_stream(index, rank);
     load_metadata(even, metadata, 0, args.k_blocks);
-    for (; index < args.order.count(); index += stride) {
-      multiply(metadata);
+    for (int count = 0; index < args.order.count(); index += stride, ++count) {
+      multiply(metadata, [&] {
+        if constexpr (kEpilogue == Epilogue::kGatedResidual) {
+          const TileOrder::Position tile = args.order.at(index);
+          const int strip = threadIdx.x / 32;
+          fetch_residual<kShape.columns>(maps.residual, first_row(tile, rank), tile.column_tile * kShape.columns,
+                                         args.m, args.n, ring.staging(strip), ring.strip_full(strip));
+        }
+      });
       // The next tile's first group arrives while this tile is written.
       metadata = metadata_stream(index + stride, rank);
       load_metadata(even, metadata, 0, args.k_blocks);
       const TileOrder::Position tile = args.order.at(index);
-      const int row = (first_row_block<kTile>(tile, rank) + warpgroup) * kBlockRows + 16 * (lane / 32);
+      const int row = first_row(tile, rank);
       if (args.scale != nullptr) scale_rows(sums, args.scale, row, args.m);
       add_low_rank();
-      store_sums(sums, maps.output, args.bias, row, tile.column_tile * kShape.columns, args.m, args.n, staging);
+      finish(maps, row, tile.column_tile * kShape.columns, count);
     }
-    if (lane % 32 == 0) ptx::store_wait();
+    if constexpr (!is_compressed(kEpilogue)) {
+      if (lane % 32 == 0) ptx::store_wait();
+    }
   }
 };
 
-template <int kTile>
+template <int kTile, Epilogue kEpilogue>
 __global__ void __launch_bounds__(kSpmmTiles[kTile].threads(), 1)
     spmm_kernel(const __grid_constant__ SpmmMaps maps, const __grid_constant__ SpmmArguments args) {
-  constexpr SpmmTile kShape = kSpmmTiles[kTile];
+  constexpr SpmmTile kShape = with_epilogue(kSpmmTiles[kTile], kEpilogue);
   extern __shared__ uint8_t dynamic_shared[];
   // Both CTAs round the same address up, so that a stage lies at one offset in both, as multicast needs.
   const uint32_t shared = (ptx::shared_address(dynamic_shared) + 1023u) & ~1023u;
-  const Ring<kTile> ring{shared};
+  const Ring<kShape> ring{shared};
   const uint32_t rank = ptx::cluster_rank();
   const int warpgroup = threadIdx.x / 128;
   if (threadIdx.x == 0) ring.init();
@@ -227,15 +236,26 @@ __global__ void __launch_bounds__(kSpmmTiles[kTile].threads(), 1)
 
   if (warpgroup == kShape.consumers) {
     ptx::registers_down<kShape.producer_registers>();
+    const int warp = threadIdx.x % 128 / 32;
     if (threadIdx.x % 128 == 0) produce<kTile>(maps, args, ring, rank);
+    if constexpr (is_compressed(kEpilogue)) {
+      if (warp > 0) compress_strips<kTile, kShape, kEpilogue == Epilogue::kGeluCompressed>(args, ring, rank, warp - 1);
+    }
     __syncwarp();
   } else {
     ptx::registers_up<kShape.consumer_registers>();
-    Consumer<kTile> consumer{args, ring, warpgroup, static_cast<int>(threadIdx.x % 128)};
-    consumer.run(maps, rank, ring.staging(threadIdx.x / 32));
+    Consumer<kTile, kEpilogue> consumer{args, ring, warpgroup, static_cast<int>(threadIdx.x % 128)};
+    consumer.run(maps, rank);
   }
   // A CTA must not leave while the other one may still write to its shared memory or arrive at its barriers.
   ptx::cluster_sync();
+}
+
+template <Epilogue kEpilogue>
+SpmmKernel spmm_kernel_of(int tile) {
+  constexpr SpmmKernel kKernels[kSpmmTileCount] = {spmm_kernel<0, kEpilogue>, spmm_kernel<1, kEpilogue>,
+                                                   spmm_kernel<2, kEpilogue>};
+  return kKernels[tile];
 }
 
 }  // namespace rtlynx::sm90a

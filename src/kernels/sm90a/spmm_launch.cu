@@ -4,15 +4,23 @@
 #include "kernels/sm90a/checks.h"
 #include "kernels/sm90a/cuda_status.h"
 #include "kernels/sm90a/device.h"
-#include "kernels/sm90a/spmm_kernel.cuh"
+#include "kernels/sm90a/spmm_arguments.h"
 #include "kernels/sm90a/tensor_map.h"
 #include "rtlynx/sm90a.h"
 
 namespace rtlynx::sm90a {
 namespace {
 
-using Kernel = void (*)(SpmmMaps, SpmmArguments);
-constexpr std::array<Kernel, kSpmmTileCount> kKernels = {spmm_kernel<0>, spmm_kernel<1>, spmm_kernel<2>};
+SpmmKernel kernel_of(Epilogue epilogue, int tile) {
+  switch (epilogue) {
+    case Epilogue::kDense: return spmm_kernel_of<Epilogue::kDense>(tile);
+    case Epilogue::kGelu: return spmm_kernel_of<Epilogue::kGelu>(tile);
+    case Epilogue::kGatedResidual: return spmm_kernel_of<Epilogue::kGatedResidual>(tile);
+    case Epilogue::kCompressed: return spmm_kernel_of<Epilogue::kCompressed>(tile);
+    case Epilogue::kGeluCompressed: return spmm_kernel_of<Epilogue::kGeluCompressed>(tile);
+  }
+  return nullptr;
+}
 
 /// A launch of `clusters` clusters, to be used while `attribute` lives.
 cudaLaunchConfig_t launch_config(const SpmmTile& tile, int clusters, Stream stream, cudaLaunchAttribute& attribute) {
@@ -29,14 +37,15 @@ cudaLaunchConfig_t launch_config(const SpmmTile& tile, int clusters, Stream stre
 }
 
 /// Allows the kernel its shared memory on this device and asks how many of its clusters run at once.
-Result<int> prepare(int tile) {
-  const auto* kernel = reinterpret_cast<const void*>(kKernels[static_cast<std::size_t>(tile)]);
-  const Status allowed = cuda_status(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSpmmTiles[tile].shared_bytes()),
-      "spmm: shared memory");
+Result<int> prepare(Epilogue epilogue, int tile) {
+  const auto* kernel = reinterpret_cast<const void*>(kernel_of(epilogue, tile));
+  const SpmmTile shape = with_epilogue(kSpmmTiles[tile], epilogue);
+  const Status allowed =
+      cuda_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes()),
+                  "spmm: shared memory");
   if (!allowed.ok()) return allowed;
   cudaLaunchAttribute attribute;
-  const cudaLaunchConfig_t config = launch_config(kSpmmTiles[tile], 1, nullptr, attribute);
+  const cudaLaunchConfig_t config = launch_config(shape, 1, nullptr, attribute);
   int clusters = 0;
   const Status counted = cuda_status(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config), "spmm: occupancy");
   if (!counted.ok()) return counted;
@@ -44,15 +53,15 @@ Result<int> prepare(int tile) {
 }
 
 /// Prepares each tile's kernel once per device; later calls only read.
-Status clusters_of_device(int (&clusters)[kSpmmTileCount]) {
+Status clusters_of_device(Epilogue epilogue, int (&clusters)[kSpmmTileCount]) {
   const Result<int> device = current_device();
   if (!device.ok()) return device.status();
   // 0: not asked yet; otherwise the number + 1. Two threads that ask at once store the same.
-  static std::array<std::array<std::atomic<int>, kSpmmTileCount>, kMaxDevices> known{};
+  static std::atomic<int> known[kMaxDevices][kEpilogueCount][kSpmmTileCount];
   for (int tile = 0; tile < kSpmmTileCount; ++tile) {
-    std::atomic<int>& entry = known[static_cast<std::size_t>(device.value())][static_cast<std::size_t>(tile)];
+    std::atomic<int>& entry = known[device.value()][static_cast<int>(epilogue)][tile];
     if (entry.load(std::memory_order_acquire) == 0) {
-      const Result<int> count = prepare(tile);
+      const Result<int> count = prepare(epilogue, tile);
       if (!count.ok()) return count.status();
       entry.store(count.value() + 1, std::memory_order_release);
     }
@@ -61,7 +70,8 @@ Status clusters_of_device(int (&clusters)[kSpmmTileCount]) {
   return {};
 }
 
-Status make_maps(const SpmmTile& tile, const MatrixView& w, const MutableMatrixView& d, const SpmmOptions& options,
+/// `d` is empty for compressed output.
+Status make_maps(const SpmmTile& tile, const MatrixView& w, const MatrixView& d, const SpmmOptions& options,
                  SpmmMaps& maps) {
   const auto half_columns = static_cast<uint32_t>(tile.columns / kClusterSize);
   struct Request {
@@ -72,7 +82,8 @@ Status make_maps(const SpmmTile& tile, const MatrixView& w, const MutableMatrixV
   };
   const Request requests[] = {
       {maps.weight, w, kBlockK, half_columns, Swizzle::k128Bytes},
-      {maps.output, read_only(d), kStoreColumns, 16, Swizzle::k128Bytes},
+      {maps.output, d, kStoreColumns, 16, Swizzle::k128Bytes},
+      {maps.residual, options.residual, kStoreColumns, 16, Swizzle::k128Bytes},
       {maps.lora_down, options.lora_down, kLoraStepColumns, static_cast<uint32_t>(tile.rows()), Swizzle::k64Bytes},
       {maps.lora_up, options.lora_up, kLoraStepColumns, half_columns, Swizzle::k64Bytes}};
   for (const Request& request : requests) {
@@ -83,22 +94,19 @@ Status make_maps(const SpmmTile& tile, const MatrixView& w, const MutableMatrixV
   return {};
 }
 
-}  // namespace
-
-Status spmm(const CompressedView& a, const MatrixView& w, const MutableMatrixView& d, const SpmmOptions& options,
-            Stream stream) {
-  if (Status status = check_spmm(a, w, d, options); !status.ok()) return status;
+/// Plans and launches; the arguments have passed their check. `args` holds what the output needs.
+Status launch(const CompressedView& a, const MatrixView& w, const MatrixView& d, const SpmmOptions& options,
+              Epilogue epilogue, SpmmArguments args, Stream stream) {
   if (Status status = check_device(); !status.ok()) return status;
   int clusters[kSpmmTileCount];
-  if (Status status = clusters_of_device(clusters); !status.ok()) return status;
+  if (Status status = clusters_of_device(epilogue, clusters); !status.ok()) return status;
   const int64_t rank = options.lora_down.data == nullptr ? 0 : options.lora_down.cols;
   const Result<SpmmPlan> plan = plan_spmm(a.m, w.rows, a.k, rank, clusters, options.tile);
   if (!plan.ok()) return plan.status();
 
-  const SpmmTile& tile = kSpmmTiles[plan.value().tile];
+  const SpmmTile tile = with_epilogue(kSpmmTiles[plan.value().tile], epilogue);
   SpmmMaps maps{};
   if (Status status = make_maps(tile, w, d, options, maps); !status.ok()) return status;
-  SpmmArguments args{};
   args.blocks = static_cast<const uint8_t*>(a.blocks);
   args.scale = options.use_scale ? a.scale : nullptr;
   args.bias = static_cast<const uint16_t*>(options.bias.data);
@@ -110,8 +118,32 @@ Status spmm(const CompressedView& a, const MatrixView& w, const MutableMatrixVie
   args.lora_steps = static_cast<int>((rank + kLoraStepColumns - 1) / kLoraStepColumns);
   cudaLaunchAttribute attribute;
   const cudaLaunchConfig_t config = launch_config(tile, plan.value().clusters, stream, attribute);
-  const Kernel kernel = kKernels[static_cast<std::size_t>(plan.value().tile)];
-  return cuda_status(cudaLaunchKernelEx(&config, kernel, maps, args), "spmm: launch");
+  return cuda_status(cudaLaunchKernelEx(&config, kernel_of(epilogue, plan.value().tile), maps, args), "spmm: launch");
+}
+
+}  // namespace
+
+Status spmm(const CompressedView& a, const MatrixView& w, const MutableMatrixView& d, const SpmmOptions& options,
+            Stream stream) {
+  if (Status status = check_spmm(a, w, d, options); !status.ok()) return status;
+  SpmmArguments args{};
+  if (options.gate.data != nullptr) {
+    args.gate = static_cast<const uint16_t*>(options.gate.data);
+    args.gate_stride = options.gate.row_stride;
+    args.tokens_per_image = static_cast<int>(a.m / options.gate.rows);
+  }
+  return launch(a, w, read_only(d), options, epilogue_of(options, false), args, stream);
+}
+
+Status spmm_compress(const CompressedView& a, const MatrixView& w, const CompressedSlice& out,
+                     const SpmmOptions& options, Stream stream) {
+  if (Status status = check_spmm_compress(a, w, out, options); !status.ok()) return status;
+  SpmmArguments args{};
+  args.out_k_blocks = out.matrix.k / kBlockK;
+  args.out_blocks =
+      static_cast<uint8_t*>(out.matrix.blocks) + block_offset(0, out.k_offset / kBlockK, args.out_k_blocks);
+  args.squares = reinterpret_cast<float2*>(out.squares) + out.k_offset / kSquaresColumns * a.m;
+  return launch(a, w, {}, options, epilogue_of(options, true), args, stream);
 }
 
 }  // namespace rtlynx::sm90a

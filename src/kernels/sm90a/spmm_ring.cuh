@@ -17,23 +17,28 @@
 /// phase open meanwhile. They cannot come a whole phase early, since they wait for this CTA's consumers.
 namespace rtlynx::sm90a {
 
+/// The first block of 64 rows that a CTA has of a cluster tile.
 template <int kTile>
+__device__ __forceinline__ int first_row_block(const TileOrder::Position& position, uint32_t rank) {
+  return (position.row_tile * kClusterSize + static_cast<int>(rank)) * kSpmmTiles[kTile].consumers;
+}
+
+template <SpmmTile kShape>
 struct RingPosition {
   int stage = 0;
   uint32_t parity = 0;
 
   __device__ __forceinline__ void advance() {
-    if (++stage == kSpmmTiles[kTile].stages) {
+    if (++stage == kShape.stages) {
       stage = 0;
       parity ^= 1;
     }
   }
-  __device__ __forceinline__ int previous_stage() const { return (stage == 0 ? kSpmmTiles[kTile].stages : stage) - 1; }
+  __device__ __forceinline__ int previous_stage() const { return (stage == 0 ? kShape.stages : stage) - 1; }
 };
 
-template <int kTile>
+template <SpmmTile kShape>
 struct Ring {
-  static constexpr SpmmTile kShape = kSpmmTiles[kTile];
   static_assert(kShape.weight_bytes() % 2048 == 0, "each half of a stage of W begins at a swizzle atom");
   static_assert(kShape.shared_bytes() <= kSharedBytesLimit);
 
@@ -48,6 +53,10 @@ struct Ring {
   }
   __device__ __forceinline__ uint32_t full(int stage) const { return base + kShape.barriers_offset() + 16 * stage; }
   __device__ __forceinline__ uint32_t empty(int stage) const { return full(stage) + 8; }
+  /// A strip's staging holds what its reader waits for (the residual, or the sums to compress).
+  __device__ __forceinline__ uint32_t strip_full(int strip) const { return full(kShape.stages + strip); }
+  /// Its reader is done; only with compressed output.
+  __device__ __forceinline__ uint32_t strip_free(int strip) const { return strip_full(strip) + 8; }
 
   /// By one thread, before a barrier of the whole cluster.
   __device__ __forceinline__ void init() const {
@@ -55,13 +64,17 @@ struct Ring {
       ptx::mbarrier_init(full(stage), 1);
       ptx::mbarrier_init(empty(stage), kShape.consumers * kClusterSize);
     }
+    for (int strip = 0; strip < kShape.strips(); ++strip) {
+      ptx::mbarrier_init(strip_full(strip), 1);
+      ptx::mbarrier_init(strip_free(strip), 1);
+    }
     ptx::mbarrier_init_fence();
   }
 
-  __device__ __forceinline__ void wait_full(const RingPosition<kTile>& position) const {
+  __device__ __forceinline__ void wait_full(const RingPosition<kShape>& position) const {
     ptx::mbarrier_wait(full(position.stage), position.parity);
   }
-  __device__ __forceinline__ void wait_empty(const RingPosition<kTile>& position) const {
+  __device__ __forceinline__ void wait_empty(const RingPosition<kShape>& position) const {
     ptx::mbarrier_wait(empty(position.stage), position.parity ^ 1);
   }
 

@@ -47,6 +47,68 @@ TEST(SpmmTiles, FitTheMachine) {
   }
 }
 
+TEST(SpmmTiles, FitTheMachineWithEveryEpilogue) {
+  for (const SpmmTile& plain : kSpmmTiles) {
+    for (int i = 0; i < kEpilogueCount; ++i) {
+      const auto epilogue = static_cast<Epilogue>(i);
+      const SpmmTile tile = with_epilogue(plain, epilogue);
+      EXPECT_LE(tile.shared_bytes(), kSharedBytesLimit);
+      EXPECT_GE(tile.stages, 4);
+      const int at_launch = 65536 / tile.threads() / 8 * 8;
+      EXPECT_LE(128 * (tile.consumers * tile.consumer_registers + tile.producer_registers), at_launch * tile.threads());
+      EXPECT_GE(tile.consumer_registers, at_launch) << "setmaxnreg.inc";
+      EXPECT_LE(tile.producer_registers, at_launch) << "setmaxnreg.dec";
+      EXPECT_EQ(tile.consumer_registers % 8, 0);
+      EXPECT_GE(tile.consumer_registers, tile.columns / 2 + 24);
+      EXPECT_EQ(tile.staging_bytes_per_warp() % 1024, 0);
+      EXPECT_EQ(tile.staging_offset() % 1024, 0);
+      const bool plain_staging = epilogue == Epilogue::kDense || epilogue == Epilogue::kGelu;
+      EXPECT_EQ(tile.staged_columns, plain_staging ? kStoreColumns : tile.columns);
+    }
+  }
+}
+
+TEST(Staging, IsReadBackAsItWasWritten) {
+  // stmatrix: matrix i takes word i of lane 4 r + q as row r's columns 2 q, 2 q + 1; lane l gives the address of row
+  // l % 8 of matrix l / 8. Words 2 i + h hold the i-th eight columns of the rows 8 h ...; see spmm_epilogue.cuh.
+  std::vector<int> memory(kStagedChunkBytes / 4, -1);
+  for (int j = 0; j < 8; j += 2) {
+    for (int matrix = 0; matrix < 4; ++matrix) {
+      for (int lane = 0; lane < 32; ++lane) {
+        const int address_lane = 8 * matrix + lane / 4;
+        const int address = staged_offset(address_lane % 16, j + address_lane / 16) + 4 * (lane % 4);
+        const int row = lane / 4 + 8 * (matrix % 2), column = 8 * (j + matrix / 2) + 2 * (lane % 4);
+        EXPECT_EQ(memory[static_cast<std::size_t>(address / 4)], -1);
+        memory[static_cast<std::size_t>(address / 4)] = 64 * row + column;
+      }
+    }
+  }
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int half = 0; half < 2; ++half) {
+      const int row = lane / 4 + 8 * half;
+      for (int word = 0; word < 8; ++word) {
+        const int address = staged_offset(row, 2 * (lane % 4) + word / 4) + 4 * (word % 4);
+        EXPECT_EQ(memory[static_cast<std::size_t>(address / 4)], 64 * row + 16 * (lane % 4) + 2 * word);
+      }
+    }
+  }
+}
+
+TEST(SquareParts, EachIsWrittenOnceByEveryTileSize) {
+  for (int n = 64; n <= 2048; n += 64) {
+    for (const SpmmTile& tile : kSpmmTiles) {
+      int next = 0;
+      for (int t = 0; t * tile.columns < n; ++t) {
+        const PartRange parts = parts_of_tile(t, tile.columns, n);
+        EXPECT_EQ(parts.begin, next) << n << " " << tile.columns;
+        EXPECT_LT(parts.begin, parts.end) << n << " " << tile.columns;
+        next = parts.end;
+      }
+      EXPECT_EQ(next, square_parts(n));
+    }
+  }
+}
+
 TEST(TileOrder, VisitsEveryTileOnce) {
   for (const auto& [rows, columns] : {std::pair{1, 1}, {1, 9}, {7, 3}, {8, 5}, {9, 4}, {16, 16}, {17, 13}, {40, 2}}) {
     TileOrder order;
@@ -195,6 +257,90 @@ TEST(SpmmChecks, RefuseTheRest) {
   for (const uint64_t operand : {1, 2, 3, 5, 6, 7}) {
     EXPECT_EQ(code([&](A& a) { a.d.data = fake(operand); }), ErrorCode::kInvalidArgument) << operand;
   }
+}
+
+TEST(SpmmChecks, GateAndResidual) {
+  const auto check = [](auto change) {
+    SpmmArguments args;
+    args.options.gate = {fake(8), 2, 264, 264, DType::kBF16};
+    args.options.residual = {fake(9), 100, 264, 264, DType::kBF16};
+    change(args);
+    return args.check().code();
+  };
+  using A = SpmmArguments;
+  EXPECT_EQ(check([](A&) {}), ErrorCode::kOk);
+  EXPECT_EQ(check([](A& a) { a.options.residual = {a.d.data, 100, 264, 272, DType::kBF16}; }), ErrorCode::kOk);
+  EXPECT_EQ(check([](A& a) { a.options.residual.data = a.d.data; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A& a) { a.options.residual = {}; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A& a) { a.options.gate = {}; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A& a) { a.options.gate.rows = 3; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A& a) { a.options.gate.rows = 0; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A& a) { a.options.gate.cols = 256; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A& a) { a.options.residual.rows = 99; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A& a) { a.options.activation = Activation::kGeluTanh; }), ErrorCode::kUnsupported);
+  EXPECT_EQ(check([](A& a) { a.d.data = fake(8); }), ErrorCode::kInvalidArgument);
+}
+
+TEST(SpmmChecks, CompressedOutput) {
+  const auto check = [](auto change) {
+    SpmmArguments args;
+    args.w.rows = 256;
+    args.options.bias.cols = 256;
+    args.options.lora_up.rows = 256;
+    CompressedSlice out{{fake(8), nullptr, 100, 512}, static_cast<float*>(fake(9)), 128};
+    change(args, out);
+    return check_spmm_compress(args.a, args.w, out, args.options).code();
+  };
+  using A = SpmmArguments;
+  using S = CompressedSlice;
+  EXPECT_EQ(check([](A&, S&) {}), ErrorCode::kOk);
+  EXPECT_EQ(check([](A&, S& s) { s.k_offset = 256; }), ErrorCode::kOk);
+  EXPECT_EQ(check([](A&, S& s) { s.k_offset = 384; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A&, S& s) { s.k_offset = -128; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A&, S& s) { s.k_offset = 64; }), ErrorCode::kUnsupported);
+  EXPECT_EQ(check([](A&, S& s) { s.matrix.m = 99; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A&, S& s) { s.matrix.blocks = nullptr; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A&, S& s) { s.squares = nullptr; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A&, S& s) { s.squares = static_cast<float*>(s.matrix.blocks); }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A&, S& s) { s.matrix.blocks = fake(1); }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A&, S& s) { s.squares = static_cast<float*>(fake(3)); }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](A& a, S&) { a.options.bias.cols = a.options.lora_up.rows = a.w.rows = 264; }),
+            ErrorCode::kUnsupported);
+  EXPECT_EQ(check([](A& a, S&) {
+              a.options.gate = a.options.residual = {fake(6), 100, 256, 256, DType::kBF16};
+            }),
+            ErrorCode::kUnsupported);
+}
+
+TEST(PruneCompressSliceChecks, RefuseWhatDoesNotFit) {
+  const auto check = [](auto change) {
+    MatrixView x{fake(1), 100, 192, 200, DType::kBF16};
+    CompressedSlice out{{fake(2), nullptr, 100, 320}, static_cast<float*>(fake(3)), 128};
+    change(x, out);
+    return plan_prune_compress_slice(x, out).status().code();
+  };
+  using X = MatrixView;
+  using S = CompressedSlice;
+  EXPECT_EQ(check([](X&, S&) {}), ErrorCode::kOk);
+  EXPECT_EQ(check([](X& x, S&) { x.rows = 99; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](X& x, S&) { x.cols = 96; }), ErrorCode::kUnsupported);
+  EXPECT_EQ(check([](X& x, S&) { x.cols = 0; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](X& x, S&) { x.dtype = DType::kF32; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](X&, S& s) { s.k_offset = 256; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](X&, S& s) { s.matrix.blocks = fake(1); }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check([](X&, S& s) { s.squares = static_cast<float*>(fake(1)); }), ErrorCode::kInvalidArgument);
+}
+
+TEST(FinishScaleChecks, RefuseWhatIsNotDocumented) {
+  const auto squares = static_cast<const float*>(fake(3));
+  MutableCompressedView matrix{nullptr, static_cast<float*>(fake(2)), 100, 320};
+  EXPECT_TRUE(check_finish_scale(matrix, squares).ok());
+  EXPECT_EQ(check_finish_scale(matrix, nullptr).code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(check_finish_scale(matrix, matrix.scale).code(), ErrorCode::kInvalidArgument);
+  matrix.scale = nullptr;
+  EXPECT_EQ(check_finish_scale(matrix, squares).code(), ErrorCode::kInvalidArgument);
+  matrix = {nullptr, static_cast<float*>(fake(2)), 0, 320};
+  EXPECT_EQ(check_finish_scale(matrix, squares).code(), ErrorCode::kInvalidArgument);
 }
 
 TEST(SpmmChecks, SayWhatWasWantedAndGot) {

@@ -78,4 +78,22 @@ __device__ __forceinline__ void store_matrices(uint32_t shared, const uint32_t (
                : "memory");
 }
 
+/// The reverse of store_matrices.
+__device__ __forceinline__ void load_matrices(uint32_t shared, uint32_t (&word)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3])
+               : "r"(shared)
+               : "memory");
+}
+
+/// 16 bytes of shared memory.
+__device__ __forceinline__ uint4 load_shared(uint32_t shared) {
+  uint4 words;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+               : "r"(shared)
+               : "memory");
+  return words;
+}
+
 }  // namespace rtlynx::sm90a::ptx

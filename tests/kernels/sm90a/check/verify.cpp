@@ -10,6 +10,7 @@
 #include <functional>
 #include <string>
 
+#include "device_compressed.h"
 #include "device_memory.h"
 #include "kernels/sm90a/spmm_config.h"
 #include "reference.h"
@@ -20,40 +21,6 @@ namespace {
 
 using test::Fill;
 using test::HostMatrix;
-
-/// Activations compressed on the device, with zones around blocks and scales.
-struct DeviceCompressed {
-  DeviceCompressed(int64_t m, int64_t k)
-      : blocks(static_cast<std::size_t>(sm90a::compressed_bytes(m, k).value())),
-        scale(static_cast<std::size_t>(m) * 4),
-        view{blocks.data(), static_cast<float*>(scale.data()), m, k} {}
-  DeviceBytes blocks;
-  DeviceBytes scale;
-  sm90a::MutableCompressedView view;
-};
-
-/// The bytes between the zones; throws if a zone was written.
-std::vector<uint8_t> between_zones(const DeviceBytes& bytes, const char* name) {
-  const std::vector<uint8_t> all = bytes.download_all();
-  constexpr std::size_t kZone = DeviceBytes::kZone;
-  for (std::size_t i = 0; i < kZone; ++i) {
-    if (all[i] != DeviceBytes::kPoison || all[all.size() - 1 - i] != DeviceBytes::kPoison) {
-      throw std::runtime_error(std::string(name) + ": a red zone was written");
-    }
-  }
-  return {all.begin() + kZone, all.end() - kZone};
-}
-
-std::vector<float> as_floats(const std::vector<uint8_t>& bytes) {
-  std::vector<float> floats(bytes.size() / 4);
-  std::memcpy(floats.data(), bytes.data(), bytes.size());
-  return floats;
-}
-
-/// Equal bits, or both NaN: the payload of a computed NaN is the hardware's business.
-bool same(float a, float b) {
-  return std::memcmp(&a, &b, 4) == 0 || (std::isnan(a) && std::isnan(b));
-}
 
 std::string check_prune(int64_t m, int64_t k, Fill fill) {
   const HostMatrix x = test::make_matrix(m, k, fill, static_cast<uint32_t>(m * 31 + k));
@@ -69,18 +36,10 @@ std::string check_prune(int64_t m, int64_t k, Fill fill) {
     return "a second run gave other bits";
   }
   if (device_x.download("x").bits != x.bits) return "x was changed";
-  const std::vector<uint8_t> expected = test::compress_like_kernel(x);
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    if (blocks[i] == expected[i]) continue;
-    return "block " + std::to_string(i / sm90a::kBlockBytes) + " byte " + std::to_string(i % sm90a::kBlockBytes) +
-           " is " + std::to_string(blocks[i]) + ", expected " + std::to_string(expected[i]);
-  }
-  const std::vector<float> scales = as_floats(scale), promised = test::scales_in_kernel_order(x);
-  for (std::size_t row = 0; row < scales.size(); ++row) {
-    if (!same(scales[row], promised[row])) {
-      return "scale of row " + std::to_string(row) + " is " + std::to_string(scales[row]) +
-             ", the documented order gives " + std::to_string(promised[row]);
-    }
+  if (std::string text = difference(blocks, test::compress_like_kernel(x)); !text.empty()) return text;
+  const std::vector<float> scales = as_floats(scale);
+  if (std::string text = difference(scales, test::scales_in_kernel_order(x), "scale of row"); !text.empty()) {
+    return text;
   }
   return fill == Fill::kGaussian ? test::check_scales(x, scales) : "";
 }
@@ -93,11 +52,14 @@ struct SpmmCase {
   bool use_scale = false;
   bool bias = false;
   int64_t rank = 0;
+  int64_t images = 0;     ///< rows of a gate; 0 without one
+  bool in_place = false;  ///< d is its own residual
 
   std::string name() const {
     return std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k) + " tile " + std::to_string(tile) +
            (fill == Fill::kGaussian ? " gaussian" : " integers") + (use_scale ? " scale" : "") + (bias ? " bias" : "") +
-           (rank > 0 ? " rank " + std::to_string(rank) : "");
+           (rank > 0 ? " rank " + std::to_string(rank) : "") +
+           (images > 0 ? " gate of " + std::to_string(images) + (in_place ? " images in place" : " images") : "");
   }
   /// Integers stay exact through every sum, but a scale is no integer: with one, only a product and one sum remain
   /// exact to predict.
@@ -129,30 +91,39 @@ struct Expected {
   double bound;
 };
 
+/// What is read beside the activations.
+struct Inputs {
+  HostMatrix w, bias, down, up, gate, residual;
+};
+
 class ExpectedOutput {
  public:
-  ExpectedOutput(const SpmmCase& test, const HostMatrix& pruned, const HostMatrix& w, std::vector<float> scale,
-                 const HostMatrix& bias, const HostMatrix& down, const HostMatrix& up)
-      : test_(test), product_(product_in_fp64(pruned, w)), scale_(std::move(scale)), bias_(bias) {
-    if (test.rank > 0) low_rank_ = product_in_fp64(down, up);
+  ExpectedOutput(const SpmmCase& test, const HostMatrix& pruned, std::vector<float> scale, const Inputs& inputs)
+      : test_(test), product_(product_in_fp64(pruned, inputs.w)), scale_(std::move(scale)), inputs_(inputs) {
+    if (test.rank > 0) low_rank_ = product_in_fp64(inputs.down, inputs.up);
   }
 
   Expected at(int64_t row, int64_t column) const {
     const auto i = static_cast<std::size_t>(row * test_.n + column);
     const float s = test_.use_scale ? scale_[static_cast<std::size_t>(row)] : 1.0f;
     const double low = test_.rank > 0 ? low_rank_.sum[i] : 0, low_size = test_.rank > 0 ? low_rank_.magnitude[i] : 0;
-    const float b = test_.bias ? bias_.value(0, column) : 0.0f;
+    const float b = test_.bias ? inputs_.bias.value(0, column) : 0.0f;
     float rounded = static_cast<float>(product_.sum[i]);
     if (test_.use_scale) rounded *= s;
     rounded += static_cast<float>(low);
     rounded += b;
-    Expected expected{bf16_from_float(rounded), s * product_.sum[i] + low + b, 0};
+    const double y = s * product_.sum[i] + low + b;
     // The tensor cores cut fp32 sums off once in 32 k (or 16 factors); every cut is at most one unit in 2^23 of the sum
     // of magnitudes. Then three roundings in fp32, and one to bf16's 8 bits.
     const double size = s * product_.magnitude[i] + low_size + std::abs(b);
     const auto cuts = static_cast<double>(test_.k / 32 + test_.rank / 16 + 8);
-    expected.bound = cuts * 0x1p-23 * size + 0x1p-8 * std::abs(expected.value);
-    return expected;
+    const double bound = cuts * 0x1p-23 * size;
+    if (test_.images == 0) return {bf16_from_float(rounded), y, bound + 0x1p-8 * std::abs(y)};
+    const float gate = inputs_.gate.value(row / (test_.m / test_.images), column);
+    const float residual = inputs_.residual.value(row, column);
+    const double gated = residual + double{gate} * y;
+    return {bf16_from_float(std::fma(gate, rounded, residual)), gated,
+            std::abs(gate) * bound + 0x1p-8 * std::abs(gated) + 0x1p-22 * std::abs(residual)};
   }
 
  private:
@@ -160,7 +131,7 @@ class ExpectedOutput {
   Reference product_;
   Reference low_rank_;
   std::vector<float> scale_;
-  HostMatrix bias_;
+  const Inputs& inputs_;
 };
 
 std::string compare(const SpmmCase& test, const HostMatrix& d, const ExpectedOutput& output) {
@@ -180,35 +151,41 @@ std::string compare(const SpmmCase& test, const HostMatrix& d, const ExpectedOut
 std::string check_spmm_case(const SpmmCase& test) {
   const auto seed = static_cast<uint32_t>(test.m + 7 * test.n + 13 * test.k);
   const HostMatrix x = test::make_matrix(test.m, test.k, test.fill, seed);
-  const HostMatrix w = test::make_matrix(test.n, test.k, test.fill, seed + 1);
-  const HostMatrix bias = test::make_matrix(1, test.n, test.fill, seed + 2);
-  const int64_t rank = test.rank > 0 ? test.rank : 8;
-  const HostMatrix down = test::make_matrix(test.m, rank, test.fill, seed + 3);
-  const HostMatrix up = test::make_matrix(test.n, rank, test.fill, seed + 4);
+  const int64_t rank = test.rank > 0 ? test.rank : 8, images = std::max<int64_t>(test.images, 1);
+  const Inputs in{
+      test::make_matrix(test.n, test.k, test.fill, seed + 1), test::make_matrix(1, test.n, test.fill, seed + 2),
+      test::make_matrix(test.m, rank, test.fill, seed + 3),   test::make_matrix(test.n, rank, test.fill, seed + 4),
+      test::make_matrix(images, test.n, test.fill, seed + 5), test::make_matrix(test.m, test.n, test.fill, seed + 6)};
 
-  const DeviceMatrix device_x(x), device_w(w, 16), device_bias(bias), device_down(down, 8), device_up(up, 8);
+  const DeviceMatrix device_x(x), w(in.w, 16), bias(in.bias), down(in.down, 8), up(in.up, 8), gate(in.gate, 8),
+      residual(in.residual, 40);
   DeviceCompressed a(test.m, test.k);
   require(sm90a::prune_compress(device_x.view(), a.view, nullptr));
   sm90a::SpmmOptions options;
   options.use_scale = test.use_scale;
   options.tile = test.tile;
-  if (test.bias) options.bias = device_bias.view();
+  if (test.bias) options.bias = bias.view();
   if (test.rank > 0) {
-    options.lora_down = device_down.view();
-    options.lora_up = device_up.view();
+    options.lora_down = down.view();
+    options.lora_up = up.view();
   }
-  DeviceMatrix first(test.m, test.n, 24), second(test.m, test.n, 24);
-  for (DeviceMatrix* d : {&first, &second}) {
-    require(sm90a::spmm(read_only(a.view), device_w.view(), d->mutable_view(), options, nullptr));
+  DeviceMatrix outputs[2] = {{in.residual, 24}, {in.residual, 24}};
+  for (DeviceMatrix& d : outputs) {
+    if (test.images > 0) {
+      options.gate = gate.view();
+      options.residual = test.in_place ? d.view() : residual.view();
+    }
+    require(sm90a::spmm(read_only(a.view), w.view(), d.mutable_view(), options, nullptr));
     wait_for_device("spmm " + test.name());
   }
-  HostMatrix d = first.download("d");
-  if (d.bits != second.download("d").bits) return "a second run gave other bits";
-  if (device_w.download("w").bits != w.bits) return "w was changed";
+  HostMatrix d = outputs[0].download("d");
+  if (d.bits != outputs[1].download("d").bits) return "a second run gave other bits";
+  if (w.download("w").bits != in.w.bits) return "w was changed";
+  if (residual.download("residual").bits != in.residual.bits) return "the residual was changed";
   between_zones(a.blocks, "blocks");
 
   const std::vector<float> scales = as_floats(between_zones(a.scale, "scale"));
-  const ExpectedOutput expected(test, test::prune_by_sorting(x), w, scales, bias, down, up);
+  const ExpectedOutput expected(test, test::prune_by_sorting(x), scales, in);
   if (std::string difference = compare(test, d, expected); !difference.empty()) return difference;
   // The comparison itself must see one wrong element, the last one, off by more than the bound at any value.
   const float last = d.value(test.m - 1, test.n - 1);
@@ -233,7 +210,20 @@ std::vector<SpmmCase> spmm_cases(bool quick) {
       add({200, 328, 128, Fill::kSmallIntegers, -1, false, false, rank});
     add({300, 520, 320, Fill::kSmallIntegers, -1, true, true});
     add({300, 520, 320, Fill::kGaussian, -1, true, true, 64});
+    for (const auto& [m, n, images] : {std::tuple<int64_t, int64_t, int64_t>{1, 8, 1},
+                                       {130, 264, 2},
+                                       {129, 200, 3},
+                                       {385, 520, 5},
+                                       {256, 1064, 256}}) {
+      for (const bool in_place : {false, true}) {
+        add({m, n, 192, Fill::kSmallIntegers, -1, false, true, 0, images, in_place});
+        add({m, n, 448, Fill::kSmallIntegers, -1, true, false, 0, images, in_place});
+      }
+    }
+    add({600, 776, 576, Fill::kGaussian, -1, true, true, 64, 2, false});
     if (quick) continue;
+    add({2500, 5000, 64, Fill::kSmallIntegers, -1, false, true, 16, 4, true});
+    add({4096, 3072, 1536, Fill::kGaussian, -1, true, true, 64, 1, true});
     add({1000, 1064, 1536, Fill::kSmallIntegers, -1, true, true});
     add({2500, 5000, 64, Fill::kSmallIntegers, -1, false, true, 16});  // many short tiles a CTA
     add({4096, 3072, 3072, Fill::kGaussian, -1, true, true, 64});
@@ -242,8 +232,9 @@ std::vector<SpmmCase> spmm_cases(bool quick) {
   return cases;
 }
 
-/// Runs one check, turns exceptions into failures, prints what failed; returns the number of failures.
-int run(const std::string& name, const std::function<std::string()>& check) {
+}  // namespace
+
+int run_check(const std::string& name, const std::function<std::string()>& check) {
   std::string failure;
   try {
     failure = check();
@@ -254,8 +245,6 @@ int run(const std::string& name, const std::function<std::string()>& check) {
   std::printf("FAILED %s: %s\n", name.c_str(), failure.c_str());
   return 1;
 }
-
-}  // namespace
 
 int verify(bool quick) {
   int failures = 0, count = 0;
@@ -270,21 +259,21 @@ int verify(bool quick) {
                                {1030, 15360}}) {
       if (quick && m * k > 1000000) continue;
       ++count;
-      failures += run("prune_compress " + std::to_string(m) + "x" + std::to_string(k),
-                      [&, m = m, k = k] { return check_prune(m, k, fill); });
+      failures += run_check("prune_compress " + std::to_string(m) + "x" + std::to_string(k),
+                            [&, m = m, k = k] { return check_prune(m, k, fill); });
     }
   }
   std::printf("prune_compress: %d matrices checked, %d failed\n", count, failures);
   int spmm_failures = 0;
   const std::vector<SpmmCase> cases = spmm_cases(quick);
   for (const SpmmCase& test : cases) {
-    spmm_failures += run("spmm " + test.name(), [&] { return check_spmm_case(test); });
+    spmm_failures += run_check("spmm " + test.name(), [&] { return check_spmm_case(test); });
     // After a fault of the device every further call fails too.
     if (cudaPeekAtLastError() != cudaSuccess || spmm_failures > 20) break;
   }
   std::printf("spmm: %zu products checked, %d failed\n", cases.size(), spmm_failures);
   std::fflush(stdout);
-  return failures + spmm_failures;
+  return failures + spmm_failures + verify_outputs(quick);
 }
 
 }  // namespace rtlynx::check

@@ -6,4 +6,7 @@ namespace rtlynx::check {
 /// failures. `quick` leaves out the large shapes, for compute-sanitizer.
 int verify(bool quick);
 
+/// The part of verify() for outputs other than d: GELU, compressed output, slices of a compressed matrix.
+int verify_outputs(bool quick);
+
 }  // namespace rtlynx::check

@@ -1,0 +1,7 @@
+#include "kernels/sm90a/spmm_kernel.cuh"
+
+namespace rtlynx::sm90a {
+
+template SpmmKernel spmm_kernel_of<Epilogue::kGatedResidual>(int tile);
+
+}  // namespace rtlynx::sm90a
