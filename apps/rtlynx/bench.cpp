@@ -18,6 +18,7 @@ struct BenchFlags {
   std::string output;
   std::string device = "cpu";
   std::string commit;
+  std::string plot;
 };
 
 DType parse_dtype(const std::string& name) {
@@ -53,11 +54,12 @@ void bench_linear_on_cuda(const CLI::App& verb, const BenchFlags& flags) {
   options.commit = flags.commit;
   const auto rows = bench::run_linear_cuda_bench(options);
   if (!flags.output.empty()) write_atomically(flags.output, bench::cuda_jsonl_of(rows));
+  if (!flags.plot.empty()) write_atomically(flags.plot, bench::cuda_plot_of(rows));
 }
 
 void bench_linear(const CLI::App& verb, BenchFlags& flags) {
   if (flags.device == "cuda") return bench_linear_on_cuda(verb, flags);
-  refuse_options(verb, {"--commit"}, flags.device);
+  refuse_options(verb, {"--commit", "--plot"}, flags.device);
   if (!flags.simd_target.empty()) force_target(flags.simd_target);
   if (flags.cpu_time) flags.options.clock = bench::BenchClock::kCpu;
   flags.options.dtypes.clear();
@@ -102,6 +104,7 @@ void add_bench(CLI::App& app) {
   linear->add_flag("--cpu-time", flags->cpu_time,
                    "Count processor time, not the wall: for a machine that others keep busy");
   linear->add_option("--commit", flags->commit, "On a GPU: the commit, to be written into the results");
+  linear->add_option("--plot", flags->plot, "On a GPU: the speed-ups as an SVG picture");
   linear->add_option("-o,--output", flags->output, "JSON lines: machine, shape, times");
   linear->callback([flags, linear] { bench_linear(*linear, *flags); });
 }

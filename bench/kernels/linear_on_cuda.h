@@ -11,8 +11,8 @@ namespace rtlynx::bench {
 struct CudaBenchOptions {
   std::string shapes = "shapes/hopper.txt";
   int rounds = 9;
-  int64_t rank = 64;   ///< of the whole linear's low-rank branch, 1..128
-  std::string commit;  ///< written into the results as it is
+  int64_t rank = 64;     ///< of the whole linear's low-rank branch, 1..128
+  std::string commit{};  ///< written into the results as it is
 };
 
 /// The contestants. Those that cannot run a shape (cuSPARSELt on odd sizes, our kernels on k % 64) have no times there.
@@ -72,5 +72,7 @@ std::string cuda_line_of(const CudaBenchRow& row);
 std::string cuda_means_line(const std::vector<CudaBenchRow>& rows);
 /// One JSON object a line for each shape and contestant.
 std::string cuda_jsonl_of(const std::vector<CudaBenchRow>& rows);
+/// Bars of the speed-ups as an SVG picture.
+std::string cuda_plot_of(const std::vector<CudaBenchRow>& rows);
 
 }  // namespace rtlynx::bench

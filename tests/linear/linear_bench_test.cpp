@@ -70,6 +70,20 @@ TEST(CudaBenchReport, WritesOneJsonObjectForEachContestantThatRan) {
   for (int i = 0; i < kCudaContestants; ++i) EXPECT_STRNE(contestant_name(static_cast<CudaContestant>(i)), "unknown");
 }
 
+TEST(CudaBenchReport, DrawsABarForEachSpeedUp) {
+  const std::string svg = cuda_plot_of({row_of(450, 400, 250, 30, 300), row_of(400, 400, 250, 0, 0)});
+  const auto count = [&](const std::string& part) {
+    int found = 0;
+    for (std::size_t at = svg.find(part); at != std::string::npos; at = svg.find(part, at + 1)) ++found;
+    return found;
+  };
+  EXPECT_EQ(count("<rect "), 1 + 5 + 3) << "background, legend, bars";
+  EXPECT_EQ(count(">1.60</text>"), 2);
+  EXPECT_EQ(count(">1.33</text>"), 1);
+  EXPECT_EQ(count(">2.0x</text>"), 1) << "the axis ends there";
+  EXPECT_TRUE(svg.ends_with("</svg>\n"));
+}
+
 ErrorCode code_of(const CudaBenchOptions& options) {
   try {
     run_linear_cuda_bench(options);

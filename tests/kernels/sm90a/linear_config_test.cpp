@@ -45,6 +45,27 @@ TEST(HopperLinearPlan, IsDenseWhereSparseIsNotKnownToPay) {
   EXPECT_NE(reason(1025, 2048, 2048, 0).find("partial waves"), std::string::npos);
 }
 
+TEST(HopperLinearPlan, HasAVerdictForEveryLinearOfTheModels) {
+  struct Model {
+    const char* name;
+    double tera_flop;  // of one forward pass
+  };
+  for (const Model& model : {Model{"flux_1024", 59.5}, Model{"qwen_image", 57.0}, Model{"z_image", 47.8}}) {
+    const auto shapes = read_shapes(std::string(RTLYNX_SOURCE_DIR "/shapes/") + model.name + ".txt");
+    ASSERT_TRUE(shapes.ok()) << shapes.status().to_string();
+    double all = 0, sparse = 0;
+    for (const LinearShape& shape : shapes.value()) {
+      const LinearPlan plan = plan_linear(shape.m, shape.n, shape.k, 64);
+      EXPECT_FALSE(plan.reason.empty());
+      const double work = 2e-12 * static_cast<double>(shape.m * shape.n) * static_cast<double>(shape.k * shape.count);
+      all += work;
+      if (plan.execution == Execution::kSparse) sparse += work;
+    }
+    EXPECT_NEAR(all, model.tera_flop, 0.05) << model.name;
+    EXPECT_GT(sparse, 0.85 * all) << model.name;
+  }
+}
+
 TEST(HopperLinearPlan, CountsWhatTheBranchCosts) {
   const LinearPlan without = plan_linear(4096, 4096, 3072, 0), with = plan_linear(4096, 4096, 3072, 64);
   EXPECT_GT(with.sparse_cycles, without.sparse_cycles);
