@@ -89,6 +89,28 @@ Status prune_compress_slice(const MatrixView& x, const CompressedSlice& out, Str
 /// from the left; then the formula of prune_compress. `matrix.blocks` is not read.
 Status finish_scale(const MutableCompressedView& matrix, const float* squares, Stream stream);
 
+enum class Norm {
+  kLayerNorm,  ///< (x - mean) / sqrt(variance + eps)
+  kRmsNorm,    ///< x / sqrt(mean of x^2 + eps)
+};
+
+struct NormModulateOptions {
+  Norm norm = Norm::kLayerNorm;
+  float eps = 1e-6f;
+  MatrixView weight{};        ///< [1, k] kBF16; 1 without it
+  MatrixView scale{};         ///< [images, k] kBF16, of the modulation; 0 without it. Row i of x belongs to image
+                              ///< i / (m / images)
+  MatrixView shift{};         ///< [images, k] kBF16; 0 without it
+  MutableMatrixView dense{};  ///< [m, k] kBF16: y itself, for other consumers; not written without it
+};
+
+/// y = norm(x) weight (1 + scale) + shift in fp32, rounded to bf16 once, then out = prune_compress(y), blocks and scale
+/// bit for bit: what stands before the linears of a DiT's block, in one pass over x [m, k] (kBF16). Every operation and
+/// the order of every sum is fixed (norm_modulate_config.h states them). k at most 14400.
+/// Data and rows of all matrices 16-byte aligned. Outputs must not overlap each other nor anything that is read.
+Status norm_modulate_prune_compress(const MatrixView& x, const MutableCompressedView& out,
+                                    const NormModulateOptions& options, Stream stream);
+
 /// What a product's sums go through before they are rounded to the output.
 enum class Activation {
   kNone,

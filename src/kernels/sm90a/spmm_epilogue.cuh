@@ -119,10 +119,15 @@ __device__ __forceinline__ void store_sums(const float (&sums)[kCount], const CU
 }
 
 /// Has the residual of the warp's 16 rows copied into its staging, chunk by chunk, once earlier stores have left it.
+/// One phase of the barrier for every tile, with rows or without.
 template <int kColumns>
 __device__ __forceinline__ void fetch_residual(const CUtensorMap& residual, int row, int column, int m, int n,
                                                uint32_t staging, uint32_t barrier) {
-  if (threadIdx.x % 32 != 0 || row >= m) return;
+  if (threadIdx.x % 32 != 0) return;
+  if (row >= m) {
+    ptx::mbarrier_arrive(barrier);
+    return;
+  }
   const int columns = n - column < kColumns ? n - column : kColumns;
   const int chunks = (columns + kStoreColumns - 1) / kStoreColumns;
   ptx::store_wait_read();

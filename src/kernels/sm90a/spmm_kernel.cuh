@@ -184,7 +184,7 @@ struct Consumer {
       __syncwarp();
       if (lane % 32 == 0) ptx::mbarrier_arrive(ring.strip_full(strip));
     } else if constexpr (kEpilogue == Epilogue::kGatedResidual) {
-      if (row < args.m) ptx::mbarrier_wait(ring.strip_full(strip), parity);
+      ptx::mbarrier_wait(ring.strip_full(strip), parity);
       store_gated(sums, maps.output, args, row, column, staging);
     } else {
       store_sums<kEpilogue == Epilogue::kGelu>(sums, maps.output, args.bias, row, column, args.m, args.n, staging);

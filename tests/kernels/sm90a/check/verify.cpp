@@ -273,7 +273,7 @@ int verify(bool quick) {
   }
   std::printf("spmm: %zu products checked, %d failed\n", cases.size(), spmm_failures);
   std::fflush(stdout);
-  return failures + spmm_failures + verify_outputs(quick);
+  return failures + spmm_failures + verify_outputs(quick) + verify_norm(quick);
 }
 
 }  // namespace rtlynx::check

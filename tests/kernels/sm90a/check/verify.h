@@ -9,4 +9,7 @@ int verify(bool quick);
 /// The part of verify() for outputs other than d: GELU, compressed output, slices of a compressed matrix.
 int verify_outputs(bool quick);
 
+/// The part of verify() for norm_modulate_prune_compress.
+int verify_norm(bool quick);
+
 }  // namespace rtlynx::check
