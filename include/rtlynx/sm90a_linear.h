@@ -20,12 +20,11 @@ Status check_linear_sizes(int64_t n, int64_t k, int64_t rank);
 Result<int64_t> linear_workspace_bytes(int64_t m, int64_t k);
 
 /// y [m, n] = s * (X~ W^T) + T L_B + bias: prune_compress of x [m, k] into the workspace, then spmm, on one stream.
-/// `options` are spmm's; `lora_down`, T = X L_A, comes from the caller, who has a dense product at hand (the torch
-/// operators use cuBLAS); this library has none.
-/// `workspace`: linear_workspace_bytes(m, k) bytes, 16-byte aligned, apart from every operand; its contents are lost.
-/// It may be used again by later work on the same stream.
-/// Errors: those of prune_compress and spmm; kInvalidArgument for a workspace that is null, unaligned, too small or not
-/// apart. All arguments are checked before anything is queued.
+/// `options` are spmm's, activation and gate included; y must not overlap x. `lora_down`, T = X L_A, comes from the
+/// caller, who has a dense product at hand (the torch operators use cuBLAS); this library has none. `workspace`:
+/// linear_workspace_bytes(m, k) bytes, 16-byte aligned, apart from every operand; its contents are lost. It may be used
+/// again by later work on the same stream. Errors: those of prune_compress and spmm; kInvalidArgument for a workspace
+/// that is null, unaligned, too small or not apart. All arguments are checked before anything is queued.
 Status linear(const MatrixView& x, const MatrixView& w, const MutableMatrixView& y, const SpmmOptions& options,
               void* workspace, int64_t workspace_bytes, Stream stream);
 

@@ -81,8 +81,9 @@ Status check_linear(const MatrixView& x, const MatrixView& w, const MutableMatri
     const char* name;
     const MatrixView& view;
   };
-  for (const Operand& operand : {Operand{"w", w}, Operand{"bias", options.bias},
-                                 Operand{"lora_down", options.lora_down}, Operand{"lora_up", options.lora_up}}) {
+  for (const Operand& operand :
+       {Operand{"w", w}, Operand{"bias", options.bias}, Operand{"lora_down", options.lora_down},
+        Operand{"lora_up", options.lora_up}, Operand{"gate", options.gate}, Operand{"residual", options.residual}}) {
     if (operand.view.data == nullptr) continue;
     Status status = check_apart(std::string("linear: the workspace and ") + operand.name, workspace, needed.value(),
                                 operand.view.data, span_bytes(operand.view));

@@ -147,6 +147,15 @@ TEST(HopperLinearChecks, RefuseTheRest) {
   EXPECT_EQ(code([](A& a) { a.w.cols = 64; }), bad);
   EXPECT_EQ(code([](A& a) { a.options.lora_up = {}; }), bad);
   EXPECT_EQ(code([](A& a) { a.y.data = fake(1); }), bad) << "x";
+  EXPECT_EQ(code([](A& a) { a.options.gate = {fake(7), 1, 264, 264, DType::kBF16}; }), bad) << "without residual";
+  const auto gated = [](A& a, uint64_t gate, uint64_t residual) {
+    a.options.gate = {fake(gate), 1, 264, 264, DType::kBF16};
+    a.options.residual = {fake(residual), 100, 264, 272, DType::kBF16};
+  };
+  EXPECT_EQ(code([&](A& a) { gated(a, 8, 9); }), ErrorCode::kOk);
+  EXPECT_EQ(code([&](A& a) { gated(a, 8, 3); }), ErrorCode::kOk) << "y is its own residual";
+  EXPECT_EQ(code([&](A& a) { gated(a, 7, 9); }), bad) << "the gate in the workspace";
+  EXPECT_EQ(code([&](A& a) { gated(a, 8, 7); }), bad) << "the residual in the workspace";
   for (const uint64_t operand : {1, 2, 3, 4, 5, 6}) {
     EXPECT_EQ(code([&](A& a) { a.workspace = fake(operand); }), bad) << operand;
   }
