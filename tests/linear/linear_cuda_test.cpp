@@ -79,18 +79,19 @@ struct Expected {
       scale = (wide(f.x).square().sum(1, true) / (kept.square().sum(1, true) + 1e-8)).sqrt();
     }
     const at::Tensor product = scale * kept.matmul(w);
-    at::Tensor roundings = product.abs();
+    const double unit = f.x.scalar_type() == at::kFloat ? 0x1p-24 : 0x1p-8;
+    const double steps = static_cast<double>(f.x.size(1) / 16 + 16) * 0x1p-22;
+    const at::Tensor sums = scale * kept.abs().matmul(w.abs()) * (by_torch ? 4 * steps : steps);
     y = product;
+    at::Tensor roundings = by_torch ? 2 * product.abs() : at::zeros_like(product);
     if (mode == LinearMode::kSaNcLora) {
       const at::Tensor down = wide(f.x).matmul(wide(f.lora_a)), branch = down.matmul(wide(f.lora_b));
       y = y + branch;
-      roundings = roundings + branch.abs() + down.abs().matmul(wide(f.lora_b).abs());
+      roundings = roundings + down.abs().matmul(wide(f.lora_b).abs());
+      if (by_torch) roundings = roundings + 2 * branch.abs();
     }
     if (f.bias.defined()) y = y + wide(f.bias);
-    const double unit = f.x.scalar_type() == at::kFloat ? 0x1p-24 : 0x1p-8;
-    const double steps = static_cast<double>(f.x.size(1) / 16 + 16) * 0x1p-22;
-    const at::Tensor sums = scale * kept.abs().matmul(w.abs()) * (f.x.scalar_type() == at::kFloat ? 4 * steps : steps);
-    bound = y.abs() * unit + sums + roundings * (by_torch ? 2 * unit : mode == LinearMode::kSaNcLora ? unit : steps);
+    bound = (y.abs() + roundings) * unit + sums;
   }
 
   /// The greatest error as a share of its bound.
