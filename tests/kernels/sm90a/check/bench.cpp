@@ -11,9 +11,11 @@
 #include <memory>
 
 #include "dense_product.h"
+#include "device_compressed.h"
 #include "device_memory.h"
 #include "gpu_monitor.h"
 #include "kernels/shapes.h"
+#include "kernels/sm90a/norm_modulate_config.h"
 #include "kernels/sm90a/spmm_config.h"
 #include "reference.h"
 #include "rtlynx/sm90a.h"
@@ -58,10 +60,14 @@ class ShapeBench {
         lora_up_(gaussian(shape.n, kRank, 4)),
         bias_(gaussian(1, shape.n, 5)),
         lora_down_(gaussian(shape.m, kRank, 6)),
+        modulation_(gaussian(2, shape.k, 7)),
+        gate_(gaussian(1, shape.n, 8)),
         d_(shape.m, shape.n),
+        x_copy_(shape.m, shape.k),
         blocks_(static_cast<std::size_t>(sm90a::compressed_bytes(shape.m, shape.k).value())),
         scale_(static_cast<std::size_t>(shape.m) * 4),
         a_{blocks_.data(), static_cast<float*>(scale_.data()), shape.m, shape.k},
+        next_(shape.n % 64 == 0 ? std::make_unique<DeviceCompressed>(shape.m, shape.n) : nullptr),
         dense_(shape.m, shape.n, shape.k, x_->data(), w_->data(), d_.data()),
         down_(shape.m, kRank, shape.k, x_->data(), lora_a_->data(), lora_down_->data()),
         copy_from_(copy_bytes()),
@@ -93,16 +99,19 @@ class ShapeBench {
                 static_cast<long long>(shape_.n), static_cast<long long>(shape_.k), dense_seconds() * 1e6,
                 tera(dense_seconds()), dense_.candidates());
     for (const Contestant& c : contestants_) {
-      std::printf("   %-24s %8.1f us  %5.0f TF  %.3fx  %4u MHz %4.0f W\n", c.name.c_str(), c.median() * 1e6,
+      std::printf("   %-28s %8.1f us  %5.0f TF  %.3fx  %4u MHz %4.0f W\n", c.name.c_str(), c.median() * 1e6,
                   tera(c.median()), dense_seconds() / c.median(), c.monitor.sm_mhz, c.monitor.watts);
     }
     for (int tile = 0; tile < sm90a::kSpmmTileCount; ++tile) {
-      std::printf("   %-24s %5.0f cycles a step of the busiest CTA, epilogues included\n", tile_name(tile).c_str(),
+      std::printf("   %-28s %5.0f cycles a step of the busiest CTA, epilogues included\n", tile_name(tile).c_str(),
                   cycles_per_step(tile));
     }
-    std::printf("   prune_compress moves %.1f MB at %.2f TB/s, %.0f %% of what a copy of as many bytes reaches\n",
-                moved_bytes() * 1e-6, moved_bytes() / seconds_of("prune_compress") * 1e-12,
-                100 * seconds_of("copy") / seconds_of("prune_compress"));
+    for (const char* name : {"prune_compress", "norm+modulate -> 2:4"}) {
+      if (shape_.k > sm90a::kNormMaxK && std::string(name) != "prune_compress") continue;
+      std::printf("   %s moves %.1f MB at %.2f TB/s, %.0f %% of what a copy of as many bytes reaches\n", name,
+                  moved_bytes() * 1e-6, moved_bytes() / seconds_of(name) * 1e-12,
+                  100 * seconds_of("copy") / seconds_of(name));
+    }
     std::fflush(stdout);
   }
 
@@ -135,10 +144,35 @@ class ShapeBench {
     require(sm90a::spmm(read_only(a_), w_->view(), d_.mutable_view(), options, nullptr));
   }
 
+  void normalize(const MutableMatrixView& dense) {
+    MatrixView scale = modulation_->view(), shift = scale;
+    scale.rows = shift.rows = 1;
+    shift.data = modulation_->data() + shape_.k;
+    const sm90a::NormModulateOptions options{.scale = scale, .shift = shift, .dense = dense};
+    require(sm90a::norm_modulate_prune_compress(x_->view(), a_, options, nullptr));
+  }
+
+  void add(const std::string& name, std::function<void()> call) {
+    contestants_.push_back({name, std::move(call), 1, {}, {}});
+  }
+
+  /// What spmm makes of its sums.
+  void add_outputs() {
+    add("spmm, gelu", [this] { multiply({.activation = sm90a::Activation::kGeluTanh}); });
+    add("spmm, gate + residual", [this] { multiply({.gate = gate_->view(), .residual = d_.view()}); });
+    if (next_ == nullptr) return;
+    for (const auto activation : {sm90a::Activation::kNone, sm90a::Activation::kGeluTanh}) {
+      const bool gelu = activation == sm90a::Activation::kGeluTanh;
+      add(gelu ? "spmm, gelu -> 2:4" : "spmm -> 2:4", [this, activation] {
+        require(sm90a::spmm_compress(read_only(a_), w_->view(), next_->slice(0), {.activation = activation}, nullptr));
+      });
+    }
+    add("finish_scale", [this] {
+      require(sm90a::finish_scale(next_->view, static_cast<const float*>(next_->squares.data()), nullptr));
+    });
+  }
+
   void add_contestants() {
-    const auto add = [&](const std::string& name, std::function<void()> call) {
-      contestants_.push_back({name, std::move(call), 1, {}, {}});
-    };
     add("cublaslt", [this] { dense_.run(); });
     add("spmm", [this] { multiply({}); });
     for (int tile = 0; tile < sm90a::kSpmmTileCount; ++tile) {
@@ -157,6 +191,11 @@ class ShapeBench {
       down_.run();
       multiply(everything);
     });
+    add_outputs();
+    if (shape_.k <= sm90a::kNormMaxK) {
+      add("norm+modulate -> 2:4", [this] { normalize({}); });
+      add("norm+modulate -> 2:4 + dense", [this] { normalize(x_copy_.mutable_view()); });
+    }
     add("copy", [this] {
       require(cudaMemcpyAsync(copy_to_.data(), copy_from_.data(), copy_bytes(), cudaMemcpyDeviceToDevice, nullptr),
               "copy");
@@ -195,10 +234,11 @@ class ShapeBench {
 
   LinearShape shape_;
   int multiprocessors_;
-  std::unique_ptr<DeviceMatrix> x_, w_, lora_a_, lora_up_, bias_, lora_down_;
-  DeviceMatrix d_;
+  std::unique_ptr<DeviceMatrix> x_, w_, lora_a_, lora_up_, bias_, lora_down_, modulation_, gate_;
+  DeviceMatrix d_, x_copy_;
   DeviceBytes blocks_, scale_;
   sm90a::MutableCompressedView a_;
+  std::unique_ptr<DeviceCompressed> next_;  ///< D compressed
   DenseProduct dense_, down_;
   DeviceBytes copy_from_, copy_to_;
   std::vector<Contestant> contestants_;
