@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "kernels/sm90a/checks.h"
 #include "kernels/sm90a/prune_compress_config.h"
