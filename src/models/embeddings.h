@@ -11,8 +11,11 @@
 namespace rtlynx::models {
 
 /// Sinusoids of `timesteps` [B]: fp32 [B, channels], cosines first, frequencies 10000^(-i / (channels / 2))
-/// (diffusers' Timesteps with flip_sin_to_cos and downscale_freq_shift 0).
-at::Tensor timestep_sinusoids(const at::Tensor& timesteps, int64_t channels);
+/// (diffusers' Timesteps with flip_sin_to_cos and downscale_freq_shift 0). The angles are multiplied by `scale` last.
+at::Tensor timestep_sinusoids(const at::Tensor& timesteps, int64_t channels, double scale = 1.0);
+
+/// How many sinusoids every model here takes of a timestep.
+inline constexpr int64_t kTimestepChannels = 256;
 
 /// Linear, SiLU, Linear: diffusers' TimestepEmbedding and PixArtAlphaTextProjection.
 struct EmbedderMlp {
@@ -20,7 +23,10 @@ struct EmbedderMlp {
   DenseLinear linear_2;
 
   EmbedderMlp(Weights& weights, const std::string& name, int64_t in, int64_t out)
-      : linear_1(weights, name + ".linear_1", in, out), linear_2(weights, name + ".linear_2", out, out) {}
+      : EmbedderMlp(weights, name + ".linear_1", name + ".linear_2", in, out, out) {}
+  EmbedderMlp(Weights& weights, const std::string& first, const std::string& second, int64_t in, int64_t mid,
+              int64_t out)
+      : linear_1(weights, first, in, mid), linear_2(weights, second, mid, out) {}
   at::Tensor operator()(const at::Tensor& x) const { return linear_2(at::silu(linear_1(x))); }
 };
 

@@ -64,8 +64,14 @@ double image_shift(const Settings& settings, int64_t image_seq_len) {
   return static_cast<double>(image_seq_len) * slope + offset;
 }
 
+std::vector<float> torch_start_sigmas(int64_t n) {
+  const at::Tensor sigmas = at::linspace(1.0, 1.0 / static_cast<double>(n), n, at::kFloat);
+  const auto* values = sigmas.const_data_ptr<float>();
+  return {values, values + n};
+}
+
 /// numpy.linspace(1, 1/n, n) rounded to fp32: index * step + start in fp64, the last value exact.
-std::vector<float> start_sigmas(int64_t n) {
+std::vector<float> numpy_start_sigmas(int64_t n) {
   std::vector<float> sigmas(static_cast<std::size_t>(n), 1.0F);
   const double last = 1.0 / static_cast<double>(n);
   for (int64_t i = 1; i < n; ++i) {
@@ -96,13 +102,15 @@ float FlowMatchEulerScheduler::shifted(float sigma, double mu) const {
   return weight / (weight + (1.0F / sigma - 1.0F));
 }
 
-std::vector<float> FlowMatchEulerScheduler::sigmas(int64_t num_inference_steps, int64_t image_seq_len) const {
+std::vector<float> FlowMatchEulerScheduler::sigmas(int64_t num_inference_steps, int64_t image_seq_len,
+                                                   StartSigmas start) const {
   constexpr int64_t kMaxSteps = 100'000;
   if (num_inference_steps < 1 || num_inference_steps > kMaxSteps) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("num_inference_steps is {}, expected 1 to {}", num_inference_steps, kMaxSteps));
   }
-  std::vector<float> sigmas = start_sigmas(num_inference_steps);
+  std::vector<float> sigmas =
+      start == StartSigmas::kTorch ? torch_start_sigmas(num_inference_steps) : numpy_start_sigmas(num_inference_steps);
   const double mu = image_shift(settings_, image_seq_len);
   for (float& sigma : sigmas) sigma = shifted(sigma, mu);
   if (settings_.shift_terminal) stretch_to_terminal(sigmas, *settings_.shift_terminal);

@@ -2,11 +2,8 @@
 
 #include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <algorithm>
-#include <numeric>
-
+#include "models/modulation.h"
 #include "rtlynx/status.h"
 
 namespace rtlynx::models {
@@ -14,31 +11,19 @@ namespace {
 
 constexpr double kRopeTheta = 10000.0;
 
-std::array<int64_t, 3> parse_axes(const io::Config& config, int64_t head_dim) {
-  std::array<int64_t, 3> axes = FluxTransformerConfig().axes_dims_rope;
-  if (config.has("axes_dims_rope")) {
-    const auto values = config.integers("axes_dims_rope", 0, head_dim, axes.size());
-    if (values.size() != axes.size()) {
-      throw Error(ErrorCode::kBadConfig, fmt::format("{}: axes_dims_rope has {} values, expected {}", config.origin(),
-                                                     values.size(), axes.size()));
-    }
-    std::copy(values.begin(), values.end(), axes.begin());
-  }
-  const bool even = std::all_of(axes.begin(), axes.end(), [](int64_t dim) { return dim % 2 == 0; });
-  if (!even || std::accumulate(axes.begin(), axes.end(), int64_t{0}) != head_dim) {
-    throw Error(ErrorCode::kBadConfig,
-                fmt::format("{}: axes_dims_rope is [{}], expected even numbers that add up to attention_head_dim, {}",
-                            config.origin(), fmt::join(axes, ", "), head_dim));
-  }
-  return axes;
+constexpr DoubleStreamBlock::Names kBlockNames = {"norm1.linear", "norm1_context.linear", "ff", "ff_context"};
+
+RopeSettings rope_settings(const FluxTransformerConfig& config) {
+  return {config.axes_dims_rope, kRopeTheta, RopeAngles::kDouble};
 }
 
-void expect_shape(const char* name, const at::Tensor& tensor, at::IntArrayRef expected) {
-  if (tensor.defined() && tensor.sizes() == expected) return;
-  throw Error(
-      ErrorCode::kInvalidArgument,
-      fmt::format("transformer input {}: got shape [{}], expected [{}]", name,
-                  fmt::join(tensor.defined() ? tensor.sizes() : at::IntArrayRef{}, ", "), fmt::join(expected, ", ")));
+/// Text at (0, 0, 0), then the image at (0, row, col). diffusers hands positions over in the embeddings' dtype: exact
+/// up to 256 in bf16.
+RopeTables::Positions positions(at::ScalarType dtype) {
+  return [dtype](const TokenGrid& grid) {
+    const at::Tensor text = at::zeros({grid.text, 3}, at::kDouble);
+    return at::cat({text, grid_positions(0, 0, grid.height, 0, grid.width)}).to(dtype).to(at::kDouble);
+  };
 }
 
 }  // namespace
@@ -62,34 +47,30 @@ FluxTransformerConfig FluxTransformerConfig::parse(const io::Config& config) {
   result.joint_attention_dim = config.integer("joint_attention_dim", 1, kMaxWidth, result.joint_attention_dim);
   result.pooled_projection_dim = config.integer("pooled_projection_dim", 1, kMaxWidth, result.pooled_projection_dim);
   result.guidance_embeds = config.boolean("guidance_embeds", result.guidance_embeds);
-  result.axes_dims_rope = parse_axes(config, result.attention_head_dim);
+  result.axes_dims_rope = parse_rope_axes(config, "axes_dims_rope", result.axes_dims_rope, result.attention_head_dim);
   return result;
 }
 
 FluxTransformer2DModel::FluxTransformer2DModel(const FluxTransformerConfig& config, Weights& weights)
     : config_(config),
       placement_(weights.placement()),
-      rope_(config.axes_dims_rope, kRopeTheta, placement_.dtype, placement_.device),
+      rope_(rope_settings(config), positions(placement_.dtype), placement_.device),
       time_text_embed_(weights, "time_text_embed", config.dim(), config.pooled_projection_dim, config.guidance_embeds),
       context_embedder_(weights, "context_embedder", config.joint_attention_dim, config.dim()),
       x_embedder_(weights, "x_embedder", config.in_channels, config.dim()),
       norm_out_(weights, "norm_out.linear", config.dim(), 2 * config.dim()),
       proj_out_(weights, "proj_out", config.dim(), config.out_channels) {
-  const FluxBlockSizes sizes = {config.num_attention_heads, config.attention_head_dim};
+  const AttentionSettings attention = {config.num_attention_heads, config.attention_head_dim};
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    blocks_.emplace_back(weights, fmt::format("transformer_blocks.{}", i), sizes);
+    blocks_.emplace_back(weights, fmt::format("transformer_blocks.{}", i), kBlockNames, attention);
   }
   for (int64_t i = 0; i < config.num_single_layers; ++i) {
-    single_blocks_.emplace_back(weights, fmt::format("single_transformer_blocks.{}", i), sizes);
+    single_blocks_.emplace_back(weights, fmt::format("single_transformer_blocks.{}", i), attention);
   }
 }
 
 FluxTransformer2DModel FluxTransformer2DModel::load(const std::filesystem::path& folder, const Placement& placement) {
-  const auto config = FluxTransformerConfig::parse(io::Config::read(folder / "config.json"));
-  Weights weights = Weights::load(folder, placement);
-  FluxTransformer2DModel model(config, weights);
-  weights.finish();
-  return model;
+  return load_transformer<FluxTransformer2DModel, FluxTransformerConfig>(folder, placement);
 }
 
 void FluxTransformer2DModel::check(const FluxTransformerInput& input) const {
@@ -132,10 +113,10 @@ at::Tensor FluxTransformer2DModel::forward(const FluxTransformerInput& input) {
 
   const int64_t text_tokens = encoder_hidden_states.size(1);
   const int64_t image_tokens = hidden_states.size(1);
-  const FluxConditioning conditioning = {at::silu(temb), rope_.at({text_tokens, input.height, input.width})};
+  const BlockConditioning conditioning = {at::silu(temb), rope_.at({text_tokens, input.height, input.width}), {}};
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     blocks_[i](hidden_states, encoder_hidden_states, conditioning);
-    if (!observer_) continue;
+    if (!is_observed()) continue;
     observe(fmt::format("transformer_blocks.{}", i), "encoder_hidden_states", encoder_hidden_states);
     observe(fmt::format("transformer_blocks.{}", i), "hidden_states", hidden_states);
   }
@@ -143,7 +124,7 @@ at::Tensor FluxTransformer2DModel::forward(const FluxTransformerInput& input) {
   at::Tensor joined = at::cat({encoder_hidden_states, hidden_states}, 1);
   for (std::size_t i = 0; i < single_blocks_.size(); ++i) {
     joined = single_blocks_[i](joined, conditioning);
-    if (observer_) observe(fmt::format("single_transformer_blocks.{}", i), "hidden_states", joined);
+    if (is_observed()) observe(fmt::format("single_transformer_blocks.{}", i), "hidden_states", joined);
   }
   hidden_states = joined.narrow(1, text_tokens, image_tokens);
 

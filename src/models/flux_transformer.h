@@ -4,19 +4,18 @@
 
 #include <array>
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "io/json.h"
 #include "linear/linear.h"
 #include "linear/weights.h"
+#include "models/double_stream_block.h"
 #include "models/embeddings.h"
 #include "models/flux_blocks.h"
 #include "models/rope.h"
+#include "models/transformer_model.h"
 
 namespace rtlynx::models {
 
@@ -55,7 +54,7 @@ struct FluxTransformerInput {
 };
 
 /// diffusers' FluxTransformer2DModel. Not thread-safe (it keeps rotary tables per size).
-class FluxTransformer2DModel {
+class FluxTransformer2DModel : public ObservedModel {
  public:
   FluxTransformer2DModel(const FluxTransformerConfig& config, Weights& weights);
   /// Reads `<folder>/config.json` and the weights beside it; refuses tensors that the model does not have.
@@ -71,31 +70,21 @@ class FluxTransformer2DModel {
   /// until the model is moved or destroyed.
   std::vector<Linear*> sparse_linears();
 
-  /// Called in order of execution with a module's path, the name of its result ("hidden_states",
-  /// "encoder_hidden_states", "temb") and the result.
-  using BlockObserver = std::function<void(std::string_view module, std::string_view tensor, const at::Tensor& value)>;
-  /// Returns the observer that was there before; an empty one removes it.
-  BlockObserver set_block_observer(BlockObserver observer) { return std::exchange(observer_, std::move(observer)); }
-
   const FluxTransformerConfig& config() const { return config_; }
   const Placement& placement() const { return placement_; }
 
  private:
   void check(const FluxTransformerInput& input) const;
   at::Tensor conditioning_vector(const FluxTransformerInput& input) const;
-  void observe(std::string_view module, std::string_view tensor, const at::Tensor& value) const {
-    if (observer_) observer_(module, tensor, value);
-  }
 
   FluxTransformerConfig config_;
   Placement placement_;
   RopeTables rope_;
   TimeTextEmbed time_text_embed_;
   DenseLinear context_embedder_, x_embedder_;
-  std::vector<FluxTransformerBlock> blocks_;
+  std::vector<DoubleStreamBlock> blocks_;
   std::vector<FluxSingleTransformerBlock> single_blocks_;
   DenseLinear norm_out_, proj_out_;
-  BlockObserver observer_;
 };
 
 }  // namespace rtlynx::models

@@ -1,13 +1,22 @@
 """FLUX's transformer, the VAE decoder and the scheduler against diffusers, on random small configs."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_flux import FluxPipeline, calculate_shift
-from image_models import randn, randomise, run, run_tensors
+from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
+from image_models import (
+    block_linears,
+    change_config,
+    prune_inputs,
+    randn,
+    randomise,
+    refuses,
+    replaceable_linears,
+    run,
+    run_tensors,
+)
 from parity import largest_error
 
 TRANSFORMERS = {
@@ -66,7 +75,7 @@ def test_transformer_fp32(tmp_path, name, batch, text, height, width):
     model = build_transformer(tmp_path, **TRANSFORMERS[name])
     inputs = transformer_inputs(model, batch, text, height, width)
     expected = diffusers_forward(model, inputs, height, width, torch.float32)
-    actual = run_tensors(tmp_path, "image_parity", "transformer", {**inputs, "grid": torch.tensor([height, width])})
+    actual = run_tensors(tmp_path, "image_parity", "flux", {**inputs, "grid": torch.tensor([height, width])})
     assert largest_error(actual["output"], expected) <= 1e-5
     assert actual["same_again"].item() == 1  # the second forward uses the kept rotary table
 
@@ -83,10 +92,23 @@ def test_transformer_bf16(tmp_path, name):
         if key in rounded:
             rounded[key] = (rounded[key].bfloat16() * 1000).float() / 1000
     exact = diffusers_forward(model, rounded, 4, 6, torch.float64)
-    ours = run_tensors(tmp_path, "image_parity", "transformer", {**inputs, "grid": torch.tensor([4, 6])}, "bf16")
+    ours = run_tensors(tmp_path, "image_parity", "flux", {**inputs, "grid": torch.tensor([4, 6])}, "bf16")
     their_error = (theirs - exact).norm()
     assert (ours["output"] - exact).norm() <= 2 * their_error
     assert their_error <= 0.1 * exact.norm()  # else the comparison says nothing
+
+
+def test_transformer_sparse(tmp_path):
+    model = build_transformer(tmp_path)
+    inputs = transformer_inputs(model, 2, 7, 3, 4)
+    actual = run_tensors(tmp_path, "image_parity", "flux", {**inputs, "grid": torch.tensor([3, 4])}, "fp32", "sa")
+    blocks = ("transformer_blocks", "single_transformer_blocks")
+    names = block_linears(model, blocks, [".norm1.", ".norm1_context.", ".norm."])
+    assert sorted(replaceable_linears(tmp_path)) == sorted(names)
+    dense = diffusers_forward(model, inputs, 3, 4, torch.float32)
+    prune_inputs(model, names)
+    assert largest_error(actual["output"], diffusers_forward(model, inputs, 3, 4, torch.float32)) <= 1e-5
+    assert largest_error(actual["output"], dense) >= 0.01
 
 
 VAES = {
@@ -132,16 +154,18 @@ def test_vae_bf16(tmp_path):
 SCHEDULERS = {
     "flux-dev": dict(use_dynamic_shifting=True, shift=3.0),
     "schnell": dict(shift=1.0),
-    "static": dict(shift=3.0),
+    "z-image-turbo": dict(shift=3.0),
+    "z-image": dict(shift=6.0),
     "linear": dict(use_dynamic_shifting=True, time_shift_type="linear", base_shift=0.7, max_shift=2.5),
-    "terminal": dict(use_dynamic_shifting=True, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02),
+    "qwen-image": dict(use_dynamic_shifting=True, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02),
     "static-terminal": dict(shift=2.5, shift_terminal=0.1),
     "few-timesteps": dict(use_dynamic_shifting=True, num_train_timesteps=500),
 }
 
 
 SCHEDULES = [(name, steps, tokens, "fp32") for name in SCHEDULERS for steps, tokens in [(28, 4096), (9, 77)]]
-SCHEDULES += [("flux-dev", 4, 256, "bf16"), ("terminal", 50, 1024, "bf16")]
+SCHEDULES += [("z-image-turbo", 8, 4096, "fp32"), ("z-image", 50, 4096, "fp32"), ("qwen-image", 50, 4096, "fp32")]
+SCHEDULES += [("flux-dev", 4, 256, "bf16"), ("qwen-image", 50, 1024, "bf16")]
 
 
 @pytest.mark.parametrize("name, steps, tokens, dtype", SCHEDULES)
@@ -152,11 +176,15 @@ def test_scheduler(tmp_path, name, steps, tokens, dtype):
     sample = randn(2, 5, 8, seed=7).to(torch_dtype)
     outputs = randn(steps, 2, 5, 8, seed=8).to(torch_dtype)
     inputs = {"sample": sample.float(), "model_outputs": outputs.float(), "image_seq_len": torch.tensor(tokens)}
+    start_sigmas = np.linspace(1.0, 1 / steps, steps)
+    if name.startswith("z-image"):
+        start_sigmas = get_default_z_image_sigmas(steps)
+        inputs["torch_start"] = torch.tensor(1)
     actual = run_tensors(tmp_path, "image_parity", "scheduler", inputs, dtype)
 
     keys = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
     mu = calculate_shift(tokens, *(scheduler.config[key] for key in keys))
-    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
+    scheduler.set_timesteps(sigmas=start_sigmas, mu=mu)
     assert torch.equal(actual["sigmas"], scheduler.sigmas)
     assert torch.equal(actual["timesteps"], scheduler.timesteps)
     scheduler.set_begin_index(0)
@@ -165,9 +193,7 @@ def test_scheduler(tmp_path, name, steps, tokens, dtype):
         assert torch.equal(actual["samples"][i], sample.float())
 
 
-def change_config(folder, file, **changes):
-    config = json.loads((folder / file).read_text())
-    (folder / file).write_text(json.dumps({**config, **changes}))
+ANY_INPUTS = {"model_outputs": torch.zeros(2, 1), "sample": torch.zeros(1), "image_seq_len": torch.tensor(4)}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +214,7 @@ def change_config(folder, file, **changes):
 def test_transformer_refuses(tmp_path, changes, message):
     build_transformer(tmp_path)
     change_config(tmp_path, "config.json", **changes)
-    refuses(tmp_path, "transformer", message)
+    refuses(tmp_path, "flux", ANY_INPUTS, message)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +232,7 @@ def test_transformer_refuses(tmp_path, changes, message):
 def test_vae_refuses(tmp_path, changes, message):
     build_vae(tmp_path)
     change_config(tmp_path, "config.json", **changes)
-    refuses(tmp_path, "vae", message)
+    refuses(tmp_path, "vae", ANY_INPUTS, message)
 
 
 @pytest.mark.parametrize(
@@ -224,25 +250,24 @@ def test_vae_refuses(tmp_path, changes, message):
 def test_scheduler_refuses(tmp_path, changes, message):
     FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).save_pretrained(tmp_path)
     change_config(tmp_path, "scheduler_config.json", **changes)
-    refuses(tmp_path, "scheduler", message)
-
-
-def refuses(folder, component, message):
-    tensors = {"model_outputs": torch.zeros(2, 1), "sample": torch.zeros(1), "image_seq_len": torch.tensor(4)}
-    with pytest.raises(AssertionError, match=message):
-        run_tensors(folder, "image_parity", component, tensors)
-    assert not (folder / "output.safetensors").exists()
+    refuses(tmp_path, "scheduler", ANY_INPUTS, message)
 
 
 def test_transformer_refuses_inputs_of_another_shape(tmp_path):
     model = build_transformer(tmp_path, guidance_embeds=True)
     inputs = {**transformer_inputs(model, 2, 5, 3, 4), "grid": torch.tensor([4, 4])}
-    with pytest.raises(AssertionError, match=r"invalid-argument: .*hidden_states.*\[2, 12, 16\].*\[2, 16, 16\]"):
-        run_tensors(tmp_path, "image_parity", "transformer", inputs)
+    refuses(tmp_path, "flux", inputs, r"invalid-argument: .*hidden_states.*\[2, 12, 16\].*\[2, 16, 16\]")
     inputs = {**inputs, "grid": torch.tensor([3, 4])}
     del inputs["guidance"]
-    with pytest.raises(AssertionError, match=r"invalid-argument: .*guidance"):
-        run_tensors(tmp_path, "image_parity", "transformer", inputs)
+    refuses(tmp_path, "flux", inputs, r"invalid-argument: .*guidance")
+
+
+def test_start_sigmas_differ():
+    """Else it would not matter which linspace a pipeline takes, and the tests could not tell."""
+    assert any(
+        not np.array_equal(np.linspace(1.0, 1 / n, n).astype(np.float32), np.float32(get_default_z_image_sigmas(n)))
+        for n in (8, 9, 28, 50)
+    )
 
 
 def test_usage():
