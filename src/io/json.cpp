@@ -35,8 +35,11 @@ class StrictBuilder : public nlohmann::json_sax<Value> {
   bool number_integer(number_integer_t value) override { return place(value); }
   bool number_unsigned(number_unsigned_t value) override { return place(value); }
   bool number_float(number_float_t value, const string_t& text) override {
-    // An integer past 64 bits would silently become a float.
-    if (text.find_first_of(".eE") == string_t::npos) return stop(fmt::format("integer {} passes 64 bits", quote(text)));
+    // An integer past 64 bits would silently become a float, as this one may: Python's int(1e30), which transformers
+    // writes for a tokenizer's model_max_length where there is no limit.
+    constexpr std::string_view kNoLimit = "1000000000000000019884624838656";
+    if (text.find_first_of(".eE") == string_t::npos && text != kNoLimit)
+      return stop(fmt::format("integer {} passes 64 bits", quote(text)));
     return place(value);
   }
   bool string(string_t& value) override { return place(std::move(value)); }

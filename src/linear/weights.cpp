@@ -59,13 +59,22 @@ at::Tensor load_tensor(const io::SafetensorsFile& file, const io::TensorInfo& in
   return tensor.to(placement.device, wanted);
 }
 
+/// Whether an entry is the name, or ends in a dot and begins the name.
+bool matches(const std::vector<std::string>& entries, std::string_view name) {
+  return std::any_of(entries.begin(), entries.end(), [&](const std::string& entry) {
+    return entry == name || (entry.ends_with('.') && name.starts_with(entry));
+  });
+}
+
 }  // namespace
 
-Weights Weights::load(const std::filesystem::path& component_folder, const Placement& placement) {
+Weights Weights::load(const std::filesystem::path& component_folder, const Placement& placement,
+                      const std::vector<std::string>& ignored) {
   const at::InferenceMode no_autograd;
   const auto files = io::ComponentWeights::open(component_folder);
   std::map<std::string, at::Tensor> tensors;
   for (std::string& name : files.names()) {
+    if (matches(ignored, name)) continue;
     const auto [file, info] = files.find(name);
     try {
       tensors.emplace(std::move(name), load_tensor(*file, *info, placement));
@@ -107,10 +116,7 @@ void Weights::finish(const std::vector<std::string>& ignored) const {
   constexpr std::size_t kNamed = 5;
   std::vector<std::string_view> left;
   for (const auto& [name, tensor] : tensors_) {
-    const bool expected = std::any_of(ignored.begin(), ignored.end(), [&](const std::string& entry) {
-      return entry == name || (entry.ends_with('.') && name.starts_with(entry));
-    });
-    if (!expected) left.push_back(name);
+    if (!matches(ignored, name)) left.push_back(name);
   }
   if (left.empty()) return;
   std::string names;

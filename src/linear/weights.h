@@ -19,8 +19,10 @@ struct Placement {
 /// built; finish() then refuses a checkpoint that holds tensors nobody asked for. Throws Error.
 class Weights {
  public:
-  /// Reads `<folder>/diffusion_pytorch_model*.safetensors` or `model*.safetensors`, tensor by tensor to the device.
-  static Weights load(const std::filesystem::path& component_folder, const Placement& placement);
+  /// Reads `<folder>/diffusion_pytorch_model*.safetensors` or `model*.safetensors`, tensor by tensor to the device,
+  /// without those that finish() would ignore too.
+  static Weights load(const std::filesystem::path& component_folder, const Placement& placement,
+                      const std::vector<std::string>& ignored = {});
   /// For tests and random models.
   Weights(std::map<std::string, at::Tensor> tensors, std::string origin, const Placement& placement);
 

@@ -41,6 +41,7 @@ TEST(ParseJson, RefusesEverythingElse) {
       {"[+1]", "syntax error"},
       {"[1e400]", "number out of range"},
       {"[18446744073709551616]", "passes 64 bits"},
+      {"[1000000000000000019884624838657]", "passes 64 bits"},
       {"[-9223372036854775809]", "passes 64 bits"},
       {"{\"a\":1,\"a\":1}", "duplicate key \"a\""},
       {"{\"x\":{\"a\":1,\"\\u0061\":1}}", "duplicate key \"a\""},
@@ -91,6 +92,13 @@ TEST(Config, GivesValuesWithinBounds) {
   EXPECT_EQ(c.boolean("absent", true), true);
   EXPECT_EQ(c.text("n", "other"), "other");
   EXPECT_EQ(c.origin(), "config.json");
+}
+
+TEST(Config, TakesTheIntegerThatTransformersWritesForNoLimit) {
+  const Config c = config(R"({"model_max_length":1000000000000000019884624838656})");
+  EXPECT_EQ(c.number("model_max_length", 1, 1e31), 1e30);
+  expect_error(ErrorCode::kBadConfig, {"\"model_max_length\""},
+               [&] { std::ignore = c.integer("model_max_length", 1, INT64_MAX); });
 }
 
 TEST(Config, RefusesValuesOutOfBounds) {

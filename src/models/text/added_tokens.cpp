@@ -34,6 +34,10 @@ AddedToken read_token(const nlohmann::json& value, const std::string& origin, bo
   return token;
 }
 
+void sort_by_id(std::vector<AddedToken>& tokens) {
+  std::sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+}
+
 std::vector<AddedToken> read_declared(const io::Config& config) {
   const nlohmann::json& declared = config.json().at("added_tokens_decoder");
   const std::string origin = config.origin() + ": added_tokens_decoder";
@@ -51,7 +55,7 @@ std::vector<AddedToken> read_declared(const io::Config& config) {
     }
     tokens.push_back(std::move(token));
   }
-  std::sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  sort_by_id(tokens);
   return tokens;
 }
 
@@ -103,7 +107,8 @@ std::size_t white_space_after(std::string_view text) {
 }  // namespace
 
 TokenizerConfig TokenizerConfig::read(const std::filesystem::path& folder,
-                                      std::map<std::string, std::string> named_defaults) {
+                                      std::map<std::string, std::string> named_defaults,
+                                      std::vector<AddedToken> declared) {
   TokenizerConfig result;
   std::map<std::string, AddedToken> named;
   for (auto& [key, content] : named_defaults) named[key].content = content;
@@ -138,14 +143,39 @@ TokenizerConfig TokenizerConfig::read(const std::filesystem::path& folder,
     declares = config.has("added_tokens_decoder");
     if (declares) result.added = read_declared(config);
   }
-  if (!declares && std::filesystem::exists(folder / "special_tokens_map.json")) {
-    read_named(io::Config::read(folder / "special_tokens_map.json"));
+  if (!declares) {
+    result.added = std::move(declared);
+    if (std::filesystem::exists(folder / "special_tokens_map.json")) {
+      read_named(io::Config::read(folder / "special_tokens_map.json"));
+    }
   }
   for (auto& [key, token] : named) {
     result.named[key] = token.content;
     add_new(result.added, std::move(token));
   }
   for (AddedToken& token : additional) add_new(result.added, std::move(token));
+  return result;
+}
+
+std::vector<AddedToken> read_added_tokens(const nlohmann::json& tokenizer, const std::string& origin) {
+  std::vector<AddedToken> tokens;
+  const auto found = tokenizer.find("added_tokens");
+  if (found == tokenizer.end()) return tokens;
+  const std::string place = origin + ": added_tokens";
+  if (!found->is_array() || found->size() > kMaxAddedTokens) {
+    throw Error(ErrorCode::kBadConfig, fmt::format("{}: expected an array of at most {}", place, kMaxAddedTokens));
+  }
+  for (const nlohmann::json& value : *found) {
+    tokens.push_back(read_token(value, place, false));
+    tokens.back().id = io::Config(value, place).integer("id", 0, kMaxTokenId);
+  }
+  sort_by_id(tokens);
+  return tokens;
+}
+
+std::vector<std::string> contents(const std::vector<AddedToken>& tokens) {
+  std::vector<std::string> result;
+  for (const AddedToken& token : tokens) result.push_back(token.content);
   return result;
 }
 
@@ -157,8 +187,8 @@ void resolve_ids(std::vector<AddedToken>& tokens, int64_t vocab_size,
     const int64_t id = known >= 0 ? known : next++;
     if (token.id >= 0 && token.id != id) {
       throw Error(ErrorCode::kBadTokenizer,
-                  fmt::format("{}: added token {} has id {} in tokenizer_config.json and {} by the vocabulary",
-                              folder.string(), io::quote(token.content), token.id, id));
+                  fmt::format("{}: added token {} is declared with id {} and has {} by the vocabulary", folder.string(),
+                              io::quote(token.content), token.id, id));
     }
     token.id = id;
   }

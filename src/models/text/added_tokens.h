@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,11 +29,18 @@ struct TokenizerConfig {
   int64_t model_max_length = 0;              ///< 0 where the files give none
   int64_t extra_ids = 100;                   ///< T5's sentinels
 
-  /// As transformers 5.17 reads them: with added_tokens_decoder in tokenizer_config.json, special_tokens_map.json is
-  /// ignored. Both files may be missing. `named_defaults` are the names that the tokenizer's class gives its special
-  /// tokens. Throws Error(kBadConfig).
-  static TokenizerConfig read(const std::filesystem::path& folder, std::map<std::string, std::string> named_defaults);
+  /// As transformers 5.17 reads them: with added_tokens_decoder in tokenizer_config.json, special_tokens_map.json and
+  /// `declared`, which is what tokenizer.json declares, are ignored. Both files may be missing. `named_defaults` are
+  /// the names that the tokenizer's class gives its special tokens. Throws Error(kBadConfig).
+  static TokenizerConfig read(const std::filesystem::path& folder, std::map<std::string, std::string> named_defaults,
+                              std::vector<AddedToken> declared = {});
 };
+
+/// The added tokens of a tokenizer.json, by id. Throws Error(kBadConfig).
+std::vector<AddedToken> read_added_tokens(const nlohmann::json& tokenizer, const std::string& origin);
+
+/// What the tokens spell.
+std::vector<std::string> contents(const std::vector<AddedToken>& tokens);
 
 /// Gives every added token its id: the vocabulary's where it has the token, else the next free one. `find` returns -1
 /// for an unknown token. Throws Error(kBadTokenizer) where that contradicts the id the config declares.

@@ -3,6 +3,8 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <queue>
 #include <unordered_set>
 
@@ -19,8 +21,8 @@ constexpr std::size_t kMaxFileBytes = 16u << 20;  // CLIP's vocabulary takes 1 M
 constexpr int64_t kMaxTokenId = 1 << 24;
 constexpr int32_t kNone = -1;
 
-[[noreturn]] void refuse(const std::filesystem::path& path, const std::string& problem) {
-  throw Error(ErrorCode::kBadTokenizer, fmt::format("{}: {}", path.string(), problem));
+[[noreturn]] void refuse(const std::string& place, const std::string& problem) {
+  throw Error(ErrorCode::kBadTokenizer, fmt::format("{}: {}", place, problem));
 }
 
 /// GPT-2's spelling of a byte: itself where it is printable and no space, else the next free character from U+0100 on.
@@ -38,75 +40,109 @@ uint64_t pair_key(int32_t left, int32_t right) {
   return (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) | static_cast<uint32_t>(right);
 }
 
+/// The parts of "a b"; nothing unless there are two, with one space between them.
+std::optional<std::pair<std::string, std::string>> split_pair(std::string_view line) {
+  const std::size_t space = line.find(' ');
+  if (space == std::string_view::npos || space == 0 || space + 1 == line.size() ||
+      line.find(' ', space + 1) != std::string_view::npos) {
+    return std::nullopt;
+  }
+  return std::pair(std::string(line.substr(0, space)), std::string(line.substr(space + 1)));
+}
+
 }  // namespace
 
-ByteLevelBpe::ByteLevelBpe(const std::filesystem::path& folder, std::string suffix) : suffix_(std::move(suffix)) {
-  read_vocab(folder / "vocab.json");
+nlohmann::json read_tokenizer_json(const std::filesystem::path& path, std::size_t max_bytes) {
+  try {
+    return io::read_json(path, max_bytes);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::kBadJson) throw Error(ErrorCode::kBadTokenizer, error.status().message());
+    throw;
+  }
+}
+
+ByteLevelBpe::ByteLevelBpe(const std::filesystem::path& folder, std::string suffix)
+    : vocab_origin_((folder / "vocab.json").string()),
+      merges_origin_((folder / "merges.txt").string()),
+      suffix_(std::move(suffix)) {
+  read_vocab(read_tokenizer_json(folder / "vocab.json", kMaxFileBytes));
+  read_merges(std::string_view(read_whole_file(folder / "merges.txt", kMaxFileBytes)));
+}
+
+ByteLevelBpe::ByteLevelBpe(const nlohmann::json& model, const std::string& origin, std::string suffix)
+    : vocab_origin_(origin + ".vocab"), merges_origin_(origin + ".merges"), suffix_(std::move(suffix)) {
+  for (const char* key : {"vocab", "merges"}) {
+    if (!model.contains(key)) refuse(origin, fmt::format("{} is missing", key));
+  }
+  read_vocab(model.at("vocab"));
+  read_merges(model.at("merges"));
+}
+
+void ByteLevelBpe::read_vocab(const nlohmann::json& vocab) {
+  if (!vocab.is_object() || vocab.empty()) refuse(vocab_origin_, "expected an object that maps tokens to ids");
+  std::unordered_map<int64_t, std::string_view> owners;
+  for (const auto& [token, id] : vocab.items()) {
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > kMaxTokenId) {
+      refuse(vocab_origin_, fmt::format("token {} has id {}; expected an integer from 0 to {}", io::quote(token),
+                                        io::quote(id.dump(-1, ' ', true)), kMaxTokenId));
+    }
+    const auto [entry, is_new] = vocab_.emplace(token, id.get<int32_t>());
+    const auto [owner, is_free] = owners.emplace(id.get<int64_t>(), entry->first);
+    if (!is_free) {
+      refuse(vocab_origin_, fmt::format("tokens {} and {} have the same id {}", io::quote(owner->second),
+                                        io::quote(token), id.get<int64_t>()));
+    }
+  }
   const std::array<std::string, 256> spellings = byte_spellings();
   for (std::size_t byte = 0; byte < 256; ++byte) {
     byte_ids_[byte] = static_cast<int32_t>(find(spellings[byte]));
     last_byte_ids_[byte] = static_cast<int32_t>(find(spellings[byte] + suffix_));
   }
-  read_merges(folder / "merges.txt");
 }
 
-void ByteLevelBpe::read_vocab(const std::filesystem::path& path) {
-  nlohmann::json json;
-  try {
-    json = io::read_json(path, kMaxFileBytes);
-  } catch (const Error& error) {
-    if (error.code() == ErrorCode::kBadJson) throw Error(ErrorCode::kBadTokenizer, error.status().message());
-    throw;
+void ByteLevelBpe::add_merge(const std::string& left, const std::string& right, const std::string& place) {
+  for (const std::string& token : {left, right, left + right}) {
+    if (find(token) < 0) refuse(place, fmt::format("token {} is not in the vocabulary", io::quote(token)));
   }
-  if (!json.is_object() || json.empty()) refuse(path, "expected an object that maps tokens to ids");
-  std::unordered_map<int64_t, std::string> owners;
-  for (const auto& [token, id] : json.items()) {
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > kMaxTokenId) {
-      refuse(path, fmt::format("token {} has id {}; expected an integer from 0 to {}", io::quote(token),
-                               io::quote(id.dump(-1, ' ', true)), kMaxTokenId));
-    }
-    const auto [owner, is_new] = owners.emplace(id.get<int64_t>(), token);
-    if (!is_new) {
-      refuse(path, fmt::format("tokens {} and {} have the same id {}", io::quote(owner->second), io::quote(token),
-                               id.get<int64_t>()));
-    }
-    vocab_.emplace(token, id.get<int32_t>());
+  const auto rank = static_cast<uint32_t>(merges_.size());
+  if (!merges_.emplace(pair_key(vocab_.at(left), vocab_.at(right)), Merge{rank, vocab_.at(left + right)}).second) {
+    refuse(place, fmt::format("{} stands there a second time", io::quote(left + " " + right)));
   }
 }
 
-void ByteLevelBpe::read_merges(const std::filesystem::path& path) {
-  const std::string text = read_whole_file(path, kMaxFileBytes);
-  uint32_t rank = 0;
+void ByteLevelBpe::read_merges(std::string_view text) {
   std::size_t line_number = 0;
   for (std::size_t start = 0; start < text.size();) {
     const std::size_t end = std::min(text.find('\n', start), text.size());
-    std::string_view line(text.data() + start, end - start);
+    std::string_view line = text.substr(start, end - start);
     start = end + 1;
     ++line_number;
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (line.starts_with("#version")) continue;
-    const auto refuse_line = [&](const std::string& problem) {
-      refuse(path, fmt::format("line {}: {}", line_number, problem));
-    };
-    const std::size_t space = line.find(' ');
-    if (space == std::string_view::npos || space == 0 || space + 1 == line.size() ||
-        line.find(' ', space + 1) != std::string_view::npos) {
-      refuse_line(fmt::format("{}; expected two tokens with one space between them", io::quote(line)));
-    }
-    const std::string left(line.substr(0, space));
-    const std::string right(line.substr(space + 1));
-    for (const std::string& token : {left, right, left + right}) {
-      if (find(token) < 0) refuse_line(fmt::format("token {} is not in vocab.json", io::quote(token)));
-    }
-    const uint64_t key = pair_key(vocab_.at(left), vocab_.at(right));
-    if (!merges_.emplace(key, Merge{rank++, vocab_.at(left + right)}).second) {
-      refuse_line(fmt::format("{} stands there a second time", io::quote(line)));
-    }
+    const std::string place = fmt::format("{}: line {}", merges_origin_, line_number);
+    const auto pair = split_pair(line);
+    if (!pair) refuse(place, fmt::format("{}; expected two tokens with one space between them", io::quote(line)));
+    add_merge(pair->first, pair->second, place);
   }
 }
 
-void ByteLevelBpe::refuse_unreachable(const std::filesystem::path& folder,
-                                      const std::vector<std::string>& special) const {
+void ByteLevelBpe::read_merges(const nlohmann::json& merges) {
+  if (!merges.is_array()) refuse(merges_origin_, "expected an array of pairs");
+  for (std::size_t i = 0; i < merges.size(); ++i) {
+    const std::string place = fmt::format("{}[{}]", merges_origin_, i);
+    const nlohmann::json& merge = merges[i];
+    std::optional<std::pair<std::string, std::string>> pair;
+    if (merge.is_string()) {
+      pair = split_pair(merge.get_ref<const std::string&>());
+    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+      pair = {merge[0].get<std::string>(), merge[1].get<std::string>()};
+    }
+    if (!pair) refuse(place, "expected two tokens");
+    add_merge(pair->first, pair->second, place);
+  }
+}
+
+void ByteLevelBpe::refuse_unreachable(const std::vector<std::string>& special) const {
   std::unordered_set<int32_t> reachable(byte_ids_.begin(), byte_ids_.end());
   reachable.insert(last_byte_ids_.begin(), last_byte_ids_.end());
   for (const auto& [key, merge] : merges_) reachable.insert(merge.result);
@@ -119,9 +155,16 @@ void ByteLevelBpe::refuse_unreachable(const std::filesystem::path& folder,
     if (id < first.first) first = {id, token};
   }
   if (count > 0) {
-    refuse(folder / "merges.txt",
-           fmt::format("{} tokens of vocab.json, the first {} (id {}), are the result of no line: is the file cut off?",
+    refuse(merges_origin_,
+           fmt::format("{} tokens of the vocabulary, the first {} (id {}), are the result of no merge: is it cut off?",
                        count, io::quote(first.second), first.first));
+  }
+}
+
+void ByteLevelBpe::refuse_missing_bytes() const {
+  const auto missing = std::find(byte_ids_.begin(), byte_ids_.end(), kNone);
+  if (missing != byte_ids_.end()) {
+    refuse(vocab_origin_, fmt::format("no token for the byte {}", missing - byte_ids_.begin()));
   }
 }
 

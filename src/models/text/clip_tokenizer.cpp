@@ -77,12 +77,6 @@ void split_words(std::u32string_view points, const Word& word) {
   }
 }
 
-std::vector<std::string> contents(const std::vector<AddedToken>& tokens) {
-  std::vector<std::string> result;
-  for (const AddedToken& token : tokens) result.push_back(token.content);
-  return result;
-}
-
 }  // namespace
 
 ClipTokenizer::ClipTokenizer(const std::filesystem::path& folder)
@@ -95,7 +89,7 @@ ClipTokenizer::ClipTokenizer(const std::filesystem::path& folder)
                         fmt::format("{}: {} {} is missing", (folder / "vocab.json").string(), key, io::quote(content)));
           }
         }
-        bpe_.refuse_unreachable(folder, contents(config_.added));
+        bpe_.refuse_unreachable(contents(config_.added));
         resolve_ids(
             config_.added, bpe_.size(), [&](std::string_view token) { return bpe_.find(token); }, folder);
         return AddedTokens(config_.added, clean);

@@ -30,6 +30,13 @@ SAMPLES = [
     "1" * 150, "!" * 200, "é" * 100, "日" * 200, "😀" * 60, "aA" * 100 + "'s" * 50, "word " * 600,
     "https://example.org/a?b=c&d=%20#frag user@host.tld C:\\dir\\file.txt", "SELECT * FROM t WHERE a='b'; -- drop",
     "{\"json\": [1, 2.5e-3, null]}",
+    "<|im_start|>user\nhi<|im_end|>\n", "a<|im_end|>b <|IM_END|> <|im_end|", "\n\n<|im_start|>\n \n",
+    "<tool_call>{}</tool_call> <think>\n\n</think> <tool_response>x</tool_response>", "<|vision_start|><|image_pad|>",
+    "<tool_response>x</tool_response>", "{} {0} {prompt} {{}} %s", "  lead, trail  ", "\n lead\n\ntrail \n",
+    "'ſ it'ſ 'Ll'LL 'rE 'vE 'M 'D 'T 're've 'x '' '\u0301s x'ſx", "a  b   c \t d\t\te \n f\n\n g \r\n h\r\r i\u2028 j",
+    "!\n!!\r\n\n? \n! .\u2028.", "\u3000\u3000a\u3000 b\u00a0\u00a0c \u00a0d",
+    " \n" * 100, "\n " * 100 + "x", " " * 300 + "x",
+    "\u0301\u0301a \u0301b !a -b_c 1a a1 ½a ²³", "…" * 50 + "\n" * 50,
 ]  # fmt: skip
 
 RANGES = [

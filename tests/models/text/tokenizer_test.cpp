@@ -3,10 +3,9 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <functional>
+#include <initializer_list>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "models/text/charsmap.h"
@@ -14,41 +13,12 @@
 #include "models/text/sentencepiece_model.h"
 #include "models/text/t5_tokenizer.h"
 #include "models/text/unigram.h"
-#include "rtlynx/status.h"
+#include "tests/models/text/tokenizer_fixture.h"
 
 namespace rtlynx::models {
 namespace {
 
-namespace fs = std::filesystem;
-
-/// Expects that `call` throws Error with this code and that the message has every one of `parts`.
-void expect_error(ErrorCode code, const std::vector<std::string>& parts, const std::function<void()>& call) {
-  try {
-    call();
-    ADD_FAILURE() << "nothing was thrown; expected " << error_name(code);
-  } catch (const Error& error) {
-    EXPECT_EQ(error_name(error.code()), error_name(code)) << error.what();
-    for (const std::string& part : parts)
-      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
-  }
-}
-
-void write(const fs::path& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary) << text;
-}
-
-class TokenizerTest : public testing::Test {
- protected:
-  TokenizerTest() {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = fs::path(testing::TempDir()) / (std::string("rtlynx-") + test->test_suite_name() + "-" + test->name());
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  ~TokenizerTest() override { fs::remove_all(folder_); }
-
-  fs::path folder_;
-};
+using rtlynx::testing::expect_error;
 
 constexpr const char* kVocab =
     R"({"a": 0, "b": 1, "c": 2, "a</w>": 3, "b</w>": 4, "c</w>": 5, "ab": 6, "ab</w>": 7, "abc</w>": 8,
@@ -61,7 +31,7 @@ class ClipTokenizerTest : public TokenizerTest {
     write(folder_ / "vocab.json", kVocab);
     write(folder_ / "merges.txt", kMerges);
   }
-  void expect_bad(const std::vector<std::string>& parts, ErrorCode code = ErrorCode::kBadTokenizer) {
+  void expect_bad(std::initializer_list<std::string_view> parts, ErrorCode code = ErrorCode::kBadTokenizer) {
     expect_error(code, parts, [this] { ClipTokenizer{folder_}; });
   }
 };
@@ -205,7 +175,7 @@ std::string unigram_file() {
 class T5TokenizerTest : public TokenizerTest {
  protected:
   T5TokenizerTest() { write(folder_ / "spiece.model", unigram_file()); }
-  void expect_bad(const std::string& file, const std::vector<std::string>& parts) {
+  void expect_bad(const std::string& file, std::initializer_list<std::string_view> parts) {
     write(folder_ / "spiece.model", file);
     expect_error(ErrorCode::kBadTokenizer, parts, [this] { T5Tokenizer{folder_}; });
   }
