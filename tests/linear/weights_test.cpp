@@ -91,6 +91,14 @@ TEST(Weights, RefusesIntegersWhereFloatsAreWanted) {
   expect_error(ErrorCode::kTensorDType, {"\"a\"", "U16"}, [&] { Weights::load(folder.path(), {}); });
 }
 
+TEST(Weights, DoesNotReadWhatIsIgnored) {
+  const TemporaryFolder folder;
+  // An element type that reading would refuse.
+  write_one(folder, DType::kU16, {2}, bytes_of<uint16_t>({1, 2}));
+  EXPECT_FALSE(Weights::load(folder.path(), {}, {"b", "a"}).has("a"));
+  expect_error(ErrorCode::kTensorDType, {"\"a\""}, [&] { Weights::load(folder.path(), {}, {"b", "a."}); });
+}
+
 TEST(Weights, EmptyTensorsAndNoWeights) {
   const TemporaryFolder folder;
   write_one(folder, DType::kF32, {0, 4}, {});
