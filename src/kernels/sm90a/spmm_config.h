@@ -48,14 +48,17 @@ struct SpmmTile {
   RTLYNX_HOST_DEVICE constexpr int staging_bytes_per_warp() const {
     return staged_columns / kStoreColumns * kStagedChunkBytes;
   }
+  /// One row vector of the tile's columns in bf16; there are two, bias and gate.
+  RTLYNX_HOST_DEVICE constexpr int vector_bytes() const { return 2 * columns; }
   /// Offsets from a 1024-byte aligned base.
   RTLYNX_HOST_DEVICE constexpr int values_offset() const { return stages * weight_bytes(); }
   RTLYNX_HOST_DEVICE constexpr int staging_offset() const { return values_offset() + stages * value_bytes(); }
-  RTLYNX_HOST_DEVICE constexpr int barriers_offset() const {
+  RTLYNX_HOST_DEVICE constexpr int vectors_offset() const {
     return staging_offset() + strips() * staging_bytes_per_warp();
   }
-  /// Two barriers a stage, two a strip.
-  RTLYNX_HOST_DEVICE constexpr int barrier_bytes() const { return 16 * (stages + strips()); }
+  RTLYNX_HOST_DEVICE constexpr int barriers_offset() const { return vectors_offset() + 2 * vector_bytes(); }
+  /// Two barriers a stage, two a strip, one for the vectors.
+  RTLYNX_HOST_DEVICE constexpr int barrier_bytes() const { return 16 * (stages + strips() + 1); }
   /// With 1024 bytes to align the base: the runtime promises no more than 16.
   RTLYNX_HOST_DEVICE constexpr int shared_bytes() const { return barriers_offset() + barrier_bytes() + 1024; }
 };

@@ -29,8 +29,25 @@ __device__ __forceinline__ const uint8_t* block_stream(const SpmmArguments& args
   return args.blocks + block_offset(clamped, 0, args.k_blocks);
 }
 
+/// Bias, and the gate of the image of the CTA's first row, by the producer.
+template <int kTile, Epilogue kEpilogue, SpmmTile kShape>
+__device__ __forceinline__ void load_vectors(const SpmmArguments& args, const Ring<kShape>& ring, uint32_t rank,
+                                             const TileOrder::Position& tile) {
+  const int column = tile.column_tile * kShape.columns;
+  const int columns = args.n - column < kShape.columns ? args.n - column : kShape.columns;
+  const uint16_t* vectors[2] = {args.bias, nullptr};
+  if constexpr (kEpilogue == Epilogue::kGatedResidual) {
+    vectors[1] = args.gate + image_of_row(args, first_row_block<kTile>(tile, rank) * kBlockRows) * args.gate_stride;
+  }
+  const int count = (vectors[0] != nullptr) + (vectors[1] != nullptr);
+  if (count == 0) return;
+  ptx::mbarrier_arrive_expect_bytes(ring.vectors_full(), count * columns * 2);
+  if (vectors[0] != nullptr) ptx::bulk_load(ring.bias(), vectors[0] + column, columns * 2, ring.vectors_full());
+  if (vectors[1] != nullptr) ptx::bulk_load(ring.gate(), vectors[1] + column, columns * 2, ring.vectors_full());
+}
+
 /// One thread: every stage of every tile, the k of the product first, then those of the low-rank branch.
-template <int kTile, SpmmTile kShape>
+template <int kTile, Epilogue kEpilogue, SpmmTile kShape>
 __device__ __forceinline__ void produce(const SpmmMaps& maps, const SpmmArguments& args, const Ring<kShape>& ring,
                                         uint32_t rank) {
   constexpr uint16_t kBothCtas = (1u << kClusterSize) - 1;
@@ -40,9 +57,6 @@ __device__ __forceinline__ void produce(const SpmmMaps& maps, const SpmmArgument
     const TileOrder::Position tile = args.order.at(index);
     const int row_block = first_row_block<kTile>(tile, rank);
     const int column = tile.column_tile * kShape.columns + static_cast<int>(rank) * kHalfColumns;
-    const uint8_t* values[kShape.consumers];
-    RTLYNX_UNROLL
-    for (int c = 0; c < kShape.consumers; ++c) values[c] = block_stream(args, row_block + c);
 
     for (int k_block = 0; k_block < args.k_blocks; ++k_block) {
       ring.wait_empty(position);
@@ -52,8 +66,8 @@ __device__ __forceinline__ void produce(const SpmmMaps& maps, const SpmmArgument
                                  &maps.weight, k_block * kBlockK, column, full, kBothCtas);
       RTLYNX_UNROLL
       for (int c = 0; c < kShape.consumers; ++c) {
-        ptx::bulk_load(ring.values(position.stage, c), values[c], kValueBytes, full);
-        values[c] += kBlockBytes;
+        ptx::bulk_load(ring.values(position.stage, c),
+                       block_stream(args, row_block + c) + k_block * int64_t{kBlockBytes}, kValueBytes, full);
       }
       position.advance();
     }
@@ -68,6 +82,10 @@ __device__ __forceinline__ void produce(const SpmmMaps& maps, const SpmmArgument
                        full);
       position.advance();
     }
+    // Consumers that have handed back this tile's first stage are done with the previous tile's vectors.
+    const int steps = args.k_blocks + args.lora_steps;
+    if (steps <= kShape.stages) ring.wait_released(position.before(steps));
+    load_vectors<kTile, kEpilogue>(args, ring, rank, tile);
   }
 }
 
@@ -85,25 +103,46 @@ __device__ __forceinline__ void load_metadata(MetadataGroup& group, const uint8_
   }
 }
 
+/// Which rows and columns a consumer warp works on.
+struct WarpTile {
+  int row;     ///< the first of 16
+  int column;  ///< the tile's first
+};
+
 /// The sums of one warpgroup: 64 rows x the tile's columns.
 template <int kTile, Epilogue kEpilogue>
 struct Consumer {
   static constexpr SpmmTile kShape = with_epilogue(kSpmmTiles[kTile], kEpilogue);
   using Multiply = ptx::Wgmma<kShape.columns>;
 
+  const SpmmMaps& maps;
   const SpmmArguments& args;
   const Ring<kShape>& ring;
+  const uint32_t rank;
   const int warpgroup;
   const int lane;  ///< 0..127
   RingPosition<kShape> position;
   float sums[kShape.columns / 2];
   MetadataGroup even, odd;
+  int count = 0;  ///< of tiles before this one
+  WarpTile tile, next;
 
-  /// The lane's metadata word of the first k block of a tile; past the last tile any valid address.
-  __device__ __forceinline__ const uint8_t* metadata_stream(int index, uint32_t rank) const {
+  /// The number of this CTA's `count`-th tile (from 0).
+  __device__ __forceinline__ static int index_of(int count) {
+    return static_cast<int>((blockIdx.x + count * gridDim.x) / kClusterSize);
+  }
+
+  /// Past the last tile the last one again, so that loads ahead stay inside.
+  __device__ __forceinline__ WarpTile tile_at(int index) const {
     const int last = args.order.count() - 1;
-    const TileOrder::Position tile = args.order.at(index < last ? index : last);
-    return block_stream(args, first_row_block<kTile>(tile, rank) + warpgroup) + kValueBytes + 4 * lane;
+    const TileOrder::Position at = args.order.at(index < last ? index : last);
+    const int row_block = first_row_block<kTile>(at, rank);
+    return {(row_block + warpgroup) * kBlockRows + 16 * (lane / 32), at.column_tile * kShape.columns};
+  }
+
+  /// The lane's metadata of a group of k blocks. No pointer is kept from group to group: registers are scarce.
+  __device__ __forceinline__ void load_group(MetadataGroup& group, const WarpTile& of, int k_block) const {
+    load_metadata(group, block_stream(args, of.row / kBlockRows) + kValueBytes + 4 * lane, k_block, args.k_blocks);
   }
 
   /// One k block: queues its two products, then waits for those of the block before it and hands its stage back.
@@ -120,41 +159,60 @@ struct Consumer {
     position.advance();
   }
 
+  /// Finds the next tile, which takes several divisions, and loads its first group.
+  __device__ __forceinline__ void load_next() {
+    next = tile_at(index_of(count + 1));
+    load_group(even, next, 0);
+  }
+
   /// Two groups of steps from `k_block`. `even` holds the first group's metadata already; each group's successor is
-  /// loaded after its first step, when the products that read the registers before have finished.
+  /// loaded after its first step, when the products that read the registers before have finished. The successor of the
+  /// last group is the next tile's first.
   template <bool kPartial>
-  __device__ __forceinline__ void two_groups(const uint8_t* metadata, int k_block) {
+  __device__ __forceinline__ void two_groups(int k_block) {
     RTLYNX_UNROLL
     for (int i = 0; i < kMetadataGroup; ++i) {
       if (kPartial && k_block + i >= args.k_blocks) return;
       step(even[i], i == 0 && k_block == 0);
-      if (i == 0) load_metadata(odd, metadata, k_block + kMetadataGroup, args.k_blocks);
+      if (i == 0) load_group(odd, tile, k_block + kMetadataGroup);
     }
     RTLYNX_UNROLL
     for (int i = 0; i < kMetadataGroup; ++i) {
       if (kPartial && k_block + kMetadataGroup + i >= args.k_blocks) return;
       step(odd[i], false);
-      if (i == 0) load_metadata(even, metadata, k_block + 2 * kMetadataGroup, args.k_blocks);
+      if (i == 0) {
+        const int successor = k_block + 2 * kMetadataGroup;
+        if (successor < args.k_blocks) {
+          load_group(even, tile, successor);
+        } else {
+          load_next();
+        }
+      }
     }
   }
 
-  /// sums = A W^T of one tile. All stages are handed back and all products finished at the end. `underway` is called
-  /// once, when the tensor cores have work.
+  /// sums = A W^T of one tile. All stages are handed back and all products finished at the end, and `even` is the next
+  /// tile's. `underway` is called once, when the tensor cores have work.
   template <typename Underway>
-  __device__ __forceinline__ void multiply(const uint8_t* metadata, const Underway& underway) {
+  __device__ __forceinline__ void multiply(const Underway& underway) {
     int k_block = 0;
-    for (; k_block + 2 * kMetadataGroup <= args.k_blocks; k_block += 2 * kMetadataGroup) {
-      two_groups<false>(metadata, k_block);
+    bool whole;
+    do {
+      whole = k_block + 2 * kMetadataGroup <= args.k_blocks;
+      if (whole) two_groups<false>(k_block);
       if (k_block == 0) underway();
-    }
-    if (k_block == 0) underway();
-    if (k_block < args.k_blocks) two_groups<true>(metadata, k_block);
+      if (whole) k_block += 2 * kMetadataGroup;
+    } while (whole && k_block < args.k_blocks);
+    const int left = args.k_blocks - k_block;
+    if (left > 0) two_groups<true>(k_block);
     ptx::wgmma_wait<0>();
     ring.release(position.previous_stage(), lane);
+    if (left > 0 && left <= kMetadataGroup) load_next();
   }
 
-  /// sums += T L_B, 32 factors a stage.
+  /// sums += T L_B, 32 factors a stage; finished at the end.
   __device__ __forceinline__ void add_low_rank() {
+    if (args.lora_steps == 0) return;
     for (int i = 0; i < args.lora_steps; ++i) {
       ring.wait_full(position);
       const uint64_t a = ptx::descriptor_64(ring.values(position.stage, warpgroup));
@@ -163,56 +221,60 @@ struct Consumer {
       Multiply::dense(sums, a, b);
       Multiply::dense(sums, a + 32 / 16, b + 32 / 16);
       ptx::wgmma_commit();
-      ptx::wgmma_wait<0>();
-      ring.release(position.stage, lane);
+      ptx::wgmma_wait<1>();
+      if (i > 0) ring.release(position.previous_stage(), lane);
       position.advance();
     }
+    ptx::wgmma_wait<0>();
+    ring.release(position.previous_stage(), lane);
   }
 
-  /// The first of the warp's 16 rows in tile `index`.
-  __device__ __forceinline__ int first_row(const TileOrder::Position& tile, uint32_t rank) const {
-    return (first_row_block<kTile>(tile, rank) + warpgroup) * kBlockRows + 16 * (lane / 32);
+  /// Whether all of the warp's rows belong to the image of the CTA's first row, whose gate the producer fetches.
+  __device__ __forceinline__ bool one_image() const {
+    if (args.tokens_per_image == args.m) return true;
+    return image_of_row(args, tile.row + 15) == image_of_row(args, tile.row - 16 * static_cast<int>(threadIdx.x / 32));
   }
 
-  /// What is left to do with the finished sums of the `count`-th tile (from 0) of this CTA.
-  __device__ __forceinline__ void finish(const SpmmMaps& maps, int row, int column, int count) {
+  /// What is left to do with the finished sums of the tile.
+  __device__ __forceinline__ void finish() {
     const int strip = threadIdx.x / 32;
     const uint32_t staging = ring.staging(strip), parity = count & 1;
+    if (args.bias != nullptr || kEpilogue == Epilogue::kGatedResidual) ptx::mbarrier_wait(ring.vectors_full(), parity);
     if constexpr (is_compressed(kEpilogue)) {
       ptx::mbarrier_wait(ring.strip_free(strip), parity ^ 1);
-      stage_sums(sums, args.bias, column, args.n, staging);
+      stage_sums(sums, ring.bias(), tile.column, args.n, staging);
       __syncwarp();
       if (lane % 32 == 0) ptx::mbarrier_arrive(ring.strip_full(strip));
     } else if constexpr (kEpilogue == Epilogue::kGatedResidual) {
       ptx::mbarrier_wait(ring.strip_full(strip), parity);
-      store_gated(sums, maps.output, args, row, column, staging);
+      if (one_image()) {
+        store_gated<true>(sums, maps.output, args, ring.bias(), ring.gate(), tile.row, tile.column, staging);
+      } else {
+        store_gated<false>(sums, maps.output, args, ring.bias(), ring.gate(), tile.row, tile.column, staging);
+      }
     } else {
-      store_sums<kEpilogue == Epilogue::kGelu>(sums, maps.output, args.bias, row, column, args.m, args.n, staging);
+      store_sums<kEpilogue == Epilogue::kGelu>(sums, maps.output, ring.bias(), tile.row, tile.column, args.m, args.n,
+                                               staging);
     }
   }
 
-  __device__ __forceinline__ void run(const SpmmMaps& maps, uint32_t rank) {
-    const int stride = gridDim.x / kClusterSize;
-    int index = blockIdx.x / kClusterSize;
-    const uint8_t* metadata = metadata_stream(index, rank);
-    load_metadata(even, metadata, 0, args.k_blocks);
-    for (int count = 0; index < args.order.count(); index += stride, ++count) {
-      multiply(metadata, [&] {
+  __device__ __forceinline__ void run() {
+    tile = tile_at(index_of(0));
+    load_group(even, tile, 0);
+    for (; index_of(count) < args.order.count(); ++count) {
+      RowScales scales;
+      if (args.scale != nullptr) scales = load_scales(args.scale, tile.row, args.m);
+      multiply([&] {
         if constexpr (kEpilogue == Epilogue::kGatedResidual) {
-          const TileOrder::Position tile = args.order.at(index);
-          const int strip = threadIdx.x / 32;
-          fetch_residual<kShape.columns>(maps.residual, first_row(tile, rank), tile.column_tile * kShape.columns,
-                                         args.m, args.n, ring.staging(strip), ring.strip_full(strip));
+          const int strip = ptx::thread_now() / 32;  // so that no address is kept through the main loop
+          fetch_residual<kShape.columns>(maps.residual, tile.row, tile.column, args.m, args.n, ring.staging(strip),
+                                         ring.strip_full(strip));
         }
       });
-      // The next tile's first group arrives while this tile is written.
-      metadata = metadata_stream(index + stride, rank);
-      load_metadata(even, metadata, 0, args.k_blocks);
-      const TileOrder::Position tile = args.order.at(index);
-      const int row = first_row(tile, rank);
-      if (args.scale != nullptr) scale_rows(sums, args.scale, row, args.m);
+      if (args.scale != nullptr) scale_rows(sums, scales);
       add_low_rank();
-      finish(maps, row, tile.column_tile * kShape.columns, count);
+      finish();
+      tile = next;
     }
     if constexpr (!is_compressed(kEpilogue)) {
       if (lane % 32 == 0) ptx::store_wait();
@@ -231,21 +293,23 @@ __global__ void __launch_bounds__(kSpmmTiles[kTile].threads(), 1)
   const uint32_t rank = ptx::cluster_rank();
   const int warpgroup = threadIdx.x / 128;
   if (threadIdx.x == 0) ring.init();
+  // Without a bias the epilogues add zeros. With one the copy engine has this memory for itself.
+  if (args.bias == nullptr && threadIdx.x < kShape.columns / 2) ptx::store_shared(ring.bias() + 4 * threadIdx.x, 0);
   __syncthreads();
   ptx::cluster_sync();
 
   if (warpgroup == kShape.consumers) {
     ptx::registers_down<kShape.producer_registers>();
     const int warp = threadIdx.x % 128 / 32;
-    if (threadIdx.x % 128 == 0) produce<kTile>(maps, args, ring, rank);
+    if (threadIdx.x % 128 == 0) produce<kTile, kEpilogue>(maps, args, ring, rank);
     if constexpr (is_compressed(kEpilogue)) {
       if (warp > 0) compress_strips<kTile, kShape, kEpilogue == Epilogue::kGeluCompressed>(args, ring, rank, warp - 1);
     }
     __syncwarp();
   } else {
     ptx::registers_up<kShape.consumer_registers>();
-    Consumer<kTile, kEpilogue> consumer{args, ring, warpgroup, static_cast<int>(threadIdx.x % 128)};
-    consumer.run(maps, rank);
+    Consumer<kTile, kEpilogue> consumer{maps, args, ring, rank, warpgroup, static_cast<int>(threadIdx.x % 128)};
+    consumer.run();
   }
   // A CTA must not leave while the other one may still write to its shared memory or arrive at its barriers.
   ptx::cluster_sync();

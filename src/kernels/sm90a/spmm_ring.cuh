@@ -34,6 +34,10 @@ struct RingPosition {
       parity ^= 1;
     }
   }
+  /// `uses` (at most the number of stages) earlier.
+  __device__ __forceinline__ RingPosition before(int uses) const {
+    return uses <= stage ? RingPosition{stage - uses, parity} : RingPosition{stage - uses + kShape.stages, parity ^ 1};
+  }
   __device__ __forceinline__ int previous_stage() const { return (stage == 0 ? kShape.stages : stage) - 1; }
 };
 
@@ -51,12 +55,18 @@ struct Ring {
   __device__ __forceinline__ uint32_t staging(int warp) const {
     return base + kShape.staging_offset() + warp * kShape.staging_bytes_per_warp();
   }
+  /// Bias and gate of the tile's columns.
+  __device__ __forceinline__ uint32_t bias() const { return base + kShape.vectors_offset(); }
+  __device__ __forceinline__ uint32_t gate() const { return bias() + kShape.vector_bytes(); }
   __device__ __forceinline__ uint32_t full(int stage) const { return base + kShape.barriers_offset() + 16 * stage; }
   __device__ __forceinline__ uint32_t empty(int stage) const { return full(stage) + 8; }
   /// A strip's staging holds what its reader waits for (the residual, or the sums to compress).
   __device__ __forceinline__ uint32_t strip_full(int strip) const { return full(kShape.stages + strip); }
   /// Its reader is done; only with compressed output.
   __device__ __forceinline__ uint32_t strip_free(int strip) const { return strip_full(strip) + 8; }
+
+  /// Bias and gate of a tile have arrived: one phase a tile where there is any, none otherwise.
+  __device__ __forceinline__ uint32_t vectors_full() const { return full(kShape.stages + kShape.strips()); }
 
   /// By one thread, before a barrier of the whole cluster.
   __device__ __forceinline__ void init() const {
@@ -68,6 +78,7 @@ struct Ring {
       ptx::mbarrier_init(strip_full(strip), 1);
       ptx::mbarrier_init(strip_free(strip), 1);
     }
+    ptx::mbarrier_init(vectors_full(), 1);
     ptx::mbarrier_init_fence();
   }
 
@@ -76,6 +87,10 @@ struct Ring {
   }
   __device__ __forceinline__ void wait_empty(const RingPosition<kShape>& position) const {
     ptx::mbarrier_wait(empty(position.stage), position.parity ^ 1);
+  }
+  /// Until the consumers have handed back this very use of the stage; before its next use is filled.
+  __device__ __forceinline__ void wait_released(const RingPosition<kShape>& position) const {
+    ptx::mbarrier_wait(empty(position.stage), position.parity);
   }
 
   /// By all lanes of a consumer warpgroup that has finished reading the stage: tells the producers of both CTAs.

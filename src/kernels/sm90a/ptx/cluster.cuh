@@ -11,6 +11,13 @@ __device__ __forceinline__ uint32_t cluster_rank() {
   return rank;
 }
 
+/// threadIdx.x, read anew: what depends on it cannot be computed early and kept in registers.
+__device__ __forceinline__ int thread_now() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+
 /// All threads of all CTAs of the cluster.
 __device__ __forceinline__ void cluster_sync() {
   asm volatile("barrier.cluster.arrive;\n barrier.cluster.wait;" ::: "memory");

@@ -70,6 +70,13 @@ __device__ __forceinline__ uint32_t load_streamed(const void* global) {
   return word;
 }
 
+/// The same for a float.
+__device__ __forceinline__ float load_early(const float* global) {
+  float value;
+  asm volatile("ld.global.f32 %0, [%1];" : "=f"(value) : "l"(global) : "memory");
+  return value;
+}
+
 /// Four 8x8 matrices of 16 bits, matrix i from word[i] in wgmma's accumulator order; lane l gives the address of row
 /// l % 8 of matrix l / 8.
 __device__ __forceinline__ void store_matrices(uint32_t shared, const uint32_t (&word)[4]) {
@@ -94,6 +101,10 @@ __device__ __forceinline__ uint4 load_shared(uint32_t shared) {
                : "r"(shared)
                : "memory");
   return words;
+}
+
+__device__ __forceinline__ void store_shared(uint32_t shared, uint32_t word) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(shared), "r"(word) : "memory");
 }
 
 }  // namespace rtlynx::sm90a::ptx

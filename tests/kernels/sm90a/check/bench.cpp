@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <memory>
 
 #include "dense_product.h"
@@ -51,8 +52,9 @@ std::unique_ptr<DeviceMatrix> gaussian(int64_t rows, int64_t cols, uint32_t seed
 /// Everything one shape needs, and the contestants on it.
 class ShapeBench {
  public:
-  ShapeBench(const LinearShape& shape, int multiprocessors)
+  ShapeBench(const LinearShape& shape, int multiprocessors, std::string only)
       : shape_(shape),
+        only_(std::move(only)),
         multiprocessors_(multiprocessors),
         x_(gaussian(shape.m, shape.k, 1)),
         w_(gaussian(shape.n, shape.k, 2)),
@@ -103,11 +105,12 @@ class ShapeBench {
                   tera(c.median()), dense_seconds() / c.median(), c.monitor.sm_mhz, c.monitor.watts);
     }
     for (int tile = 0; tile < sm90a::kSpmmTileCount; ++tile) {
+      if (!has(tile_name(tile))) continue;
       std::printf("   %-28s %5.0f cycles a step of the busiest CTA, epilogues included\n", tile_name(tile).c_str(),
                   cycles_per_step(tile));
     }
     for (const char* name : {"prune_compress", "norm+modulate -> 2:4"}) {
-      if (shape_.k > sm90a::kNormMaxK && std::string(name) != "prune_compress") continue;
+      if (!has(name) || !has("copy")) continue;
       std::printf("   %s moves %.1f MB at %.2f TB/s, %.0f %% of what a copy of as many bytes reaches\n", name,
                   moved_bytes() * 1e-6, moved_bytes() / seconds_of(name) * 1e-12,
                   100 * seconds_of("copy") / seconds_of(name));
@@ -131,8 +134,15 @@ class ShapeBench {
     }
   }
 
-  /// How many times faster than cuBLASLt.
-  double ratio_of(const std::string& name) const { return dense_seconds() / seconds_of(name); }
+  bool has(const std::string& name) const {
+    return std::any_of(contestants_.begin(), contestants_.end(), [&](const Contestant& c) { return c.name == name; });
+  }
+  /// How many times faster than cuBLASLt each contestant is.
+  std::map<std::string, double> ratios() const {
+    std::map<std::string, double> all;
+    for (const Contestant& c : contestants_) all[c.name] = dense_seconds() / c.median();
+    return all;
+  }
 
  private:
   double moved_bytes() const { return 3.125 * static_cast<double>(shape_.m) * static_cast<double>(shape_.k); }
@@ -153,6 +163,7 @@ class ShapeBench {
   }
 
   void add(const std::string& name, std::function<void()> call) {
+    if (name != "cublaslt" && name.rfind(only_, 0) != 0) return;
     contestants_.push_back({name, std::move(call), 1, {}, {}});
   }
 
@@ -233,6 +244,7 @@ class ShapeBench {
   }
 
   LinearShape shape_;
+  std::string only_;
   int multiprocessors_;
   std::unique_ptr<DeviceMatrix> x_, w_, lora_a_, lora_up_, bias_, lora_down_, modulation_, gate_;
   DeviceMatrix d_, x_copy_;
@@ -246,7 +258,7 @@ class ShapeBench {
 
 }  // namespace
 
-void bench(const std::string& shapes_path, const std::string& results_path) {
+void bench(const std::string& shapes_path, const std::string& results_path, const std::string& only) {
   const Result<std::vector<LinearShape>> shapes = read_shapes(shapes_path);
   require(shapes.status());
   std::ofstream out(results_path, std::ios::app);
@@ -254,20 +266,18 @@ void bench(const std::string& shapes_path, const std::string& results_path) {
   cudaDeviceProp properties{};
   require(cudaGetDeviceProperties(&properties, 0), "device properties");
   const GpuMonitor monitor;
-  const char* const names[] = {"spmm", "prune_compress + spmm", "linear, rank 64, bias"};
-  double logarithms[3] = {};
+  std::map<std::string, double> logarithms;
   for (const LinearShape& shape : shapes.value()) {
-    ShapeBench bench(shape, properties.multiProcessorCount);
+    ShapeBench bench(shape, properties.multiProcessorCount, only);
     bench.measure(monitor);
     bench.print();
     bench.write(out, properties.name);
-    for (int i = 0; i < 3; ++i) logarithms[i] += std::log(bench.ratio_of(names[i]));
+    for (const auto& contestant : bench.ratios()) logarithms[contestant.first] += std::log(contestant.second);
   }
-  std::printf("geometric means over %zu shapes, over cuBLASLt:", shapes.value().size());
-  for (int i = 0; i < 3; ++i) {
-    std::printf("  %s %.3fx", names[i], std::exp(logarithms[i] / static_cast<double>(shapes.value().size())));
+  std::printf("geometric means over %zu shapes, over cuBLASLt:\n", shapes.value().size());
+  for (const auto& [name, logarithm] : logarithms) {
+    std::printf("   %-28s %.3fx\n", name.c_str(), std::exp(logarithm / static_cast<double>(shapes.value().size())));
   }
-  std::printf("\n");
   out.flush();
   if (!out) throw std::runtime_error(results_path + ": cannot be written");
 }

@@ -15,8 +15,9 @@ namespace {
 
 constexpr int kSkipped = 77;
 constexpr const char* kUsage =
-    "usage: sm90a_check [--quick] [--no-verify] [--bench RESULTS.jsonl] [--shapes SHAPES.txt]\n"
-    "  checks the kernels (--quick: small shapes only), then times them over SHAPES (shapes/hopper.txt)\n"
+    "usage: sm90a_check [--quick] [--no-verify] [--bench RESULTS.jsonl] [--shapes SHAPES.txt] [--only TEXT]\n"
+    "  checks the kernels (--quick: small shapes only), then times them over SHAPES (shapes/hopper.txt);\n"
+    "  --only: cuBLASLt and the contestants whose names begin with TEXT\n"
     "  exit: 0 good, 1 failed, 2 wrong use, 77 no Hopper GPU\n";
 
 struct Arguments {
@@ -24,6 +25,7 @@ struct Arguments {
   bool verify = true;
   std::string results;
   std::string shapes = "shapes/hopper.txt";
+  std::string only;
 };
 
 bool parse(int count, char** words, Arguments& arguments) {
@@ -35,6 +37,8 @@ bool parse(int count, char** words, Arguments& arguments) {
       arguments.verify = false;
     } else if ((word == "--bench" || word == "--shapes") && i + 1 < count) {
       (word == "--bench" ? arguments.results : arguments.shapes) = words[++i];
+    } else if (word == "--only" && i + 1 < count) {
+      arguments.only = words[++i];
     } else {
       return false;
     }
@@ -62,7 +66,7 @@ int main(int count, char** words) {
                 properties.l2CacheSize >> 20);
     const int failures = arguments.verify ? rtlynx::check::verify(arguments.quick) : 0;
     // Timings of kernels with a known fault still tell something; the exit code tells of the fault.
-    if (!arguments.results.empty()) rtlynx::check::bench(arguments.shapes, arguments.results);
+    if (!arguments.results.empty()) rtlynx::check::bench(arguments.shapes, arguments.results, arguments.only);
     if (failures != 0) return 1;
   } catch (const std::exception& error) {
     std::printf("FAILED: %s\n", error.what());
