@@ -28,15 +28,17 @@ Status check_pointer(const std::string& what, const void* pointer, unsigned alig
                  std::to_string(address % alignment) + " bytes past a multiple");
 }
 
-Status check_matrix(const std::string& what, const MatrixView& view, int64_t rows, int64_t cols) {
+Status check_matrix(const std::string& what, const MatrixView& view, int64_t rows, int64_t cols, DType dtype) {
   if (view.rows != rows || view.cols != cols) return invalid(what, extents(rows, cols), extents(view.rows, view.cols));
-  if (view.dtype != DType::kBF16) return invalid(what, "BF16", std::string(dtype_name(view.dtype)));
+  if (view.dtype != dtype) return invalid(what, std::string(dtype_name(dtype)), std::string(dtype_name(view.dtype)));
   if (Status status = check_pointer(what, view.data, 16); !status.ok()) return status;
   if (view.row_stride < cols || view.row_stride > kMaxExtent) {
     return invalid(what + "'s row_stride", "at least " + std::to_string(cols), std::to_string(view.row_stride));
   }
-  if (view.row_stride % 8 != 0 && rows > 1) {
-    return invalid(what + "'s row_stride", "a multiple of 8, so that rows are 16-byte aligned",
+  const auto aligned = static_cast<int64_t>(16 / size_of(dtype));
+  if (view.row_stride % aligned != 0 && rows > 1) {
+    return invalid(what + "'s row_stride",
+                   "a multiple of " + std::to_string(aligned) + ", so that rows are 16-byte aligned",
                    std::to_string(view.row_stride));
   }
   return {};
@@ -57,7 +59,7 @@ Status check_apart(const std::string& what, const void* written, int64_t written
 }
 
 int64_t span_bytes(const MatrixView& view) {
-  return 2 * ((view.rows - 1) * view.row_stride + view.cols);
+  return static_cast<int64_t>(size_of(view.dtype)) * ((view.rows - 1) * view.row_stride + view.cols);
 }
 
 }  // namespace rtlynx::sm90a

@@ -9,8 +9,8 @@
 /// What the kernels of spmm are launched with.
 namespace rtlynx::sm90a {
 
-/// Tensor maps: boxes of 64 k x half a tile of W; 32 factors x tile rows of T; 32 factors x half a tile of L_B; 64
-/// columns x 16 rows of D and of the residual.
+/// Tensor maps: boxes of 128 bytes of k x half a tile of W; 32 factors x tile rows of T; 32 factors x half a tile of
+/// L_B; 64 columns x 16 rows of D and of the residual.
 struct SpmmMaps {
   CUtensorMap weight;
   CUtensorMap lora_down;
@@ -21,7 +21,8 @@ struct SpmmMaps {
 
 struct SpmmArguments {
   const uint8_t* blocks;
-  const float* scale;  ///< null: 1
+  const float* scale;          ///< null: 1
+  const float* column_factor;  ///< of FP8
   const uint16_t* bias;
   TileOrder order;
   int m;
@@ -42,7 +43,9 @@ struct SpmmArguments {
 using SpmmKernel = void (*)(SpmmMaps, SpmmArguments);
 
 /// The kernel with this epilogue for tile `tile`; each epilogue is instantiated in a file of its own.
-template <Epilogue kEpilogue>
+template <Epilogue kEpilogue, Format kFormat = Format::kBf16>
 SpmmKernel spmm_kernel_of(int tile);
+template <>
+SpmmKernel spmm_kernel_of<Epilogue::kGatedResidual, Format::kFp8>(int tile);
 
 }  // namespace rtlynx::sm90a

@@ -4,6 +4,7 @@
 
 #include "kernels/sm90a/checks.h"
 #include "kernels/sm90a/prune_compress_config.h"
+#include "kernels/sm90a/prune_compress_fp8_config.h"
 
 namespace rtlynx::sm90a {
 namespace {
@@ -44,19 +45,24 @@ Status check_lora(const CompressedView& a, int64_t n, const SpmmOptions& options
   return check_matrix("spmm: lora_up", up, n, down.cols);
 }
 
+/// Everything that is read beside the compressed activations.
+Status check_other_inputs(const CompressedView& a, const MatrixView& w, DType dtype, const SpmmOptions& options) {
+  if (Status status = check_extent("spmm: n", w.rows); !status.ok()) return status;
+  if (Status status = check_multiple("spmm: n", w.rows, 8); !status.ok()) return status;
+  if (Status status = check_matrix("spmm: w", w, w.rows, a.k, dtype); !status.ok()) return status;
+  if (options.bias.data != nullptr) {
+    if (Status status = check_matrix("spmm: bias", options.bias, 1, w.rows); !status.ok()) return status;
+  }
+  return check_lora(a, w.rows, options);
+}
+
 /// Everything that is read.
 Status check_inputs(const CompressedView& a, const MatrixView& w, const SpmmOptions& options) {
   if (Status status = check_compressed("spmm: a", a); !status.ok()) return status;
   if (options.use_scale) {
     if (Status status = check_pointer("spmm: a's scale", a.scale, 4); !status.ok()) return status;
   }
-  if (Status status = check_extent("spmm: n", w.rows); !status.ok()) return status;
-  if (Status status = check_multiple("spmm: n", w.rows, 8); !status.ok()) return status;
-  if (Status status = check_matrix("spmm: w", w, w.rows, a.k); !status.ok()) return status;
-  if (options.bias.data != nullptr) {
-    if (Status status = check_matrix("spmm: bias", options.bias, 1, w.rows); !status.ok()) return status;
-  }
-  return check_lora(a, w.rows, options);
+  return check_other_inputs(a, w, DType::kBF16, options);
 }
 
 /// A piece of memory that is written.
@@ -69,7 +75,8 @@ struct Written {
 Status check_apart_from_inputs(const Written& out, const CompressedView& a, const MatrixView& w,
                                const SpmmOptions& options) {
   const std::string what = "spmm: " + out.name + " and ";
-  const int64_t a_bytes = compressed_bytes(a.m, a.k).value();
+  const bool fp8 = w.dtype == DType::kF8E4M3;
+  const int64_t a_bytes = (fp8 ? compressed_fp8_bytes(a.m, a.k) : compressed_bytes(a.m, a.k)).value();
   if (Status status = check_apart(what + "a's blocks", out.data, out.bytes, a.blocks, a_bytes); !status.ok()) {
     return status;
   }
@@ -150,6 +157,25 @@ Status check_spmm(const CompressedView& a, const MatrixView& w, const MutableMat
   if (Status status = check_matrix("spmm: d", read_only(d), a.m, w.rows); !status.ok()) return status;
   if (Status status = check_gate(a, w.rows, d, options); !status.ok()) return status;
   return check_apart_from_inputs({"d", d.data, span_bytes(read_only(d))}, a, w, options);
+}
+
+Status check_spmm_fp8(const CompressedFp8View& a, const Fp8Weight& w, const MutableMatrixView& d,
+                      const SpmmOptions& options) {
+  if (Status status = check_compressed_fp8("spmm: a", a); !status.ok()) return status;
+  const CompressedView view{a.blocks, a.factor, a.m, a.k};
+  if (Status status = check_other_inputs(view, w.values, DType::kF8E4M3, options); !status.ok()) return status;
+  if (Status status = check_pointer("spmm: w's factor", w.factor, 16); !status.ok()) return status;
+  if (!options.use_scale) {
+    return {ErrorCode::kInvalidArgument, "spmm: use_scale must be true with FP8, whose values mean nothing without it"};
+  }
+  if (Status status = check_matrix("spmm: d", read_only(d), a.m, w.values.rows); !status.ok()) return status;
+  if (Status status = check_gate(view, w.values.rows, d, options); !status.ok()) return status;
+  const Written out{"d", d.data, span_bytes(read_only(d))};
+  if (Status status = check_apart("spmm: d and w's factor", out.data, out.bytes, w.factor, 4 * w.values.rows);
+      !status.ok()) {
+    return status;
+  }
+  return check_apart_from_inputs(out, view, w.values, options);
 }
 
 Status check_spmm_compress(const CompressedView& a, const MatrixView& w, const CompressedSlice& out,

@@ -6,6 +6,7 @@
 #include "kernels/sm90a/host_device.h"
 #include "kernels/sm90a/layout.h"
 #include "rtlynx/sm90a.h"
+#include "rtlynx/sm90a_fp8.h"
 
 /// Host arithmetic of spmm: tiles, their shared memory, the order of tiles, and the choice among them.
 ///
@@ -29,6 +30,11 @@ RTLYNX_HOST_DEVICE constexpr bool is_compressed(Epilogue epilogue) {
   return epilogue == Epilogue::kCompressed || epilogue == Epilogue::kGeluCompressed;
 }
 
+/// What A and W are made of. In bytes a step is the same: 64 of kept values and 128 of W a row, which are 64 k in bf16
+/// and 128 k in e4m3. So the tiles, and their cycles a step, are the same as well.
+enum class Format { kBf16, kFp8 };
+inline constexpr int kFormatCount = 2;
+
 struct SpmmTile {
   int consumers;           ///< warpgroups with accumulators; 64 rows each
   int columns;             ///< of W's rows, so of D's columns
@@ -38,6 +44,7 @@ struct SpmmTile {
   int cycles_per_step;  ///< of one CTA and 64 k, measured (reference: docs/kernels-hopper.md); 128x128 is an estimate
   int cycles_per_tile;  ///< beside the steps: filling the ring, writing the output
   int staged_columns = kStoreColumns;  ///< that a consumer warp has shared memory for
+  int factor_bytes = 0;                ///< of FP8: the column factors of the tile
 
   RTLYNX_HOST_DEVICE constexpr int rows() const { return kBlockRows * consumers; }
   RTLYNX_HOST_DEVICE constexpr int threads() const { return 128 * (consumers + 1); }
@@ -56,7 +63,8 @@ struct SpmmTile {
   RTLYNX_HOST_DEVICE constexpr int vectors_offset() const {
     return staging_offset() + strips() * staging_bytes_per_warp();
   }
-  RTLYNX_HOST_DEVICE constexpr int barriers_offset() const { return vectors_offset() + 2 * vector_bytes(); }
+  RTLYNX_HOST_DEVICE constexpr int factors_offset() const { return vectors_offset() + 2 * vector_bytes(); }
+  RTLYNX_HOST_DEVICE constexpr int barriers_offset() const { return factors_offset() + factor_bytes; }
   /// Two barriers a stage, two a strip, one for the vectors.
   RTLYNX_HOST_DEVICE constexpr int barrier_bytes() const { return 16 * (stages + strips() + 1); }
   /// With 1024 bytes to align the base: the runtime promises no more than 16.
@@ -71,10 +79,11 @@ inline constexpr SpmmTile kSpmmTiles[] = {
 };
 inline constexpr int kSpmmTileCount = sizeof(kSpmmTiles) / sizeof(kSpmmTiles[0]);
 
-/// The tile as the kernel with this epilogue has it. A residual that arrives during the main loop, and sums that other
-/// warps compress during the next one, need shared memory for the whole output tile: it takes the place of a stage.
-/// The compressing warps belong to the producer's warpgroup and need more registers than the producer.
-RTLYNX_HOST_DEVICE constexpr SpmmTile with_epilogue(SpmmTile tile, Epilogue epilogue) {
+/// The tile as the kernel with this epilogue and format has it. A residual that arrives during the main loop, and sums
+/// that other warps compress during the next one, need shared memory for the whole output tile: it takes the place of a
+/// stage. The compressing warps belong to the producer's warpgroup and need more registers than the producer.
+RTLYNX_HOST_DEVICE constexpr SpmmTile with_epilogue(SpmmTile tile, Epilogue epilogue, Format format = Format::kBf16) {
+  if (format == Format::kFp8) tile.factor_bytes = 4 * tile.columns;
   if (epilogue == Epilogue::kDense || epilogue == Epilogue::kGelu) return tile;
   tile.staged_columns = tile.columns;
   while (tile.shared_bytes() > kSharedBytesLimit) --tile.stages;
@@ -148,6 +157,10 @@ Result<SpmmPlan> plan_spmm(int64_t m, int64_t n, int64_t k, int64_t rank, const 
 
 /// Checks everything that spmm documents. Pure; the device is not asked.
 Status check_spmm(const CompressedView& a, const MatrixView& w, const MutableMatrixView& d, const SpmmOptions& options);
+
+/// The same for spmm_fp8.
+Status check_spmm_fp8(const CompressedFp8View& a, const Fp8Weight& w, const MutableMatrixView& d,
+                      const SpmmOptions& options);
 
 /// The same for spmm_compress.
 Status check_spmm_compress(const CompressedView& a, const MatrixView& w, const CompressedSlice& out,

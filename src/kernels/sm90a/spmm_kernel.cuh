@@ -12,6 +12,7 @@
 #include "kernels/sm90a/spmm_arguments.h"
 #include "kernels/sm90a/spmm_compress.cuh"
 #include "kernels/sm90a/spmm_epilogue.cuh"
+#include "kernels/sm90a/spmm_operands.cuh"
 #include "kernels/sm90a/spmm_ring.cuh"
 
 /// Device code of spmm. Persistent CTAs in clusters of two; one producer thread feeds a ring of shared-memory stages,
@@ -24,12 +25,13 @@ namespace rtlynx::sm90a {
 
 /// Where this CTA's (or warpgroup's) stream of blocks begins. Row blocks beyond the last one read the last one again:
 /// their products fall outside of D and are never stored.
+template <Format kFormat>
 __device__ __forceinline__ const uint8_t* block_stream(const SpmmArguments& args, int row_block) {
   const int clamped = row_block < args.row_blocks ? row_block : args.row_blocks - 1;
-  return args.blocks + block_offset(clamped, 0, args.k_blocks);
+  return args.blocks + static_cast<int64_t>(clamped) * args.k_blocks * Operands<kFormat>::kBlockBytes;
 }
 
-/// Bias, and the gate of the image of the CTA's first row, by the producer.
+/// Bias, the gate of the image of the CTA's first row, and the column factors of FP8, by the producer.
 template <int kTile, Epilogue kEpilogue, SpmmTile kShape>
 __device__ __forceinline__ void load_vectors(const SpmmArguments& args, const Ring<kShape>& ring, uint32_t rank,
                                              const TileOrder::Position& tile) {
@@ -39,15 +41,19 @@ __device__ __forceinline__ void load_vectors(const SpmmArguments& args, const Ri
   if constexpr (kEpilogue == Epilogue::kGatedResidual) {
     vectors[1] = args.gate + image_of_row(args, first_row_block<kTile>(tile, rank) * kBlockRows) * args.gate_stride;
   }
-  const int count = (vectors[0] != nullptr) + (vectors[1] != nullptr);
-  if (count == 0) return;
-  ptx::mbarrier_arrive_expect_bytes(ring.vectors_full(), count * columns * 2);
+  int bytes = ((vectors[0] != nullptr) + (vectors[1] != nullptr)) * columns * 2;
+  if constexpr (kShape.factor_bytes > 0) bytes += columns * 4;
+  if (bytes == 0) return;
+  ptx::mbarrier_arrive_expect_bytes(ring.vectors_full(), bytes);
+  if constexpr (kShape.factor_bytes > 0) {
+    ptx::bulk_load(ring.factors(), args.column_factor + column, columns * 4, ring.vectors_full());
+  }
   if (vectors[0] != nullptr) ptx::bulk_load(ring.bias(), vectors[0] + column, columns * 2, ring.vectors_full());
   if (vectors[1] != nullptr) ptx::bulk_load(ring.gate(), vectors[1] + column, columns * 2, ring.vectors_full());
 }
 
 /// One thread: every stage of every tile, the k of the product first, then those of the low-rank branch.
-template <int kTile, Epilogue kEpilogue, SpmmTile kShape>
+template <int kTile, Epilogue kEpilogue, Format kFormat, SpmmTile kShape>
 __device__ __forceinline__ void produce(const SpmmMaps& maps, const SpmmArguments& args, const Ring<kShape>& ring,
                                         uint32_t rank) {
   constexpr uint16_t kBothCtas = (1u << kClusterSize) - 1;
@@ -63,11 +69,12 @@ __device__ __forceinline__ void produce(const SpmmMaps& maps, const SpmmArgument
       const uint32_t full = ring.full(position.stage);
       ptx::mbarrier_arrive_expect_bytes(full, kShape.weight_bytes() + kShape.value_bytes());
       ptx::tensor_load_multicast(ring.weight(position.stage) + rank * (kShape.weight_bytes() / kClusterSize),
-                                 &maps.weight, k_block * kBlockK, column, full, kBothCtas);
+                                 &maps.weight, k_block * Operands<kFormat>::kBlockK, column, full, kBothCtas);
       RTLYNX_UNROLL
       for (int c = 0; c < kShape.consumers; ++c) {
         ptx::bulk_load(ring.values(position.stage, c),
-                       block_stream(args, row_block + c) + k_block * int64_t{kBlockBytes}, kValueBytes, full);
+                       block_stream<kFormat>(args, row_block + c) + k_block * int64_t{Operands<kFormat>::kBlockBytes},
+                       kValueBytes, full);
       }
       position.advance();
     }
@@ -91,15 +98,20 @@ __device__ __forceinline__ void produce(const SpmmMaps& maps, const SpmmArgument
 
 /// Metadata words of one lane for a few steps. ptxas tracks all loads of a loop by one scoreboard, so that waiting for
 /// any of them waits for the newest; loading a whole group at once, one group ahead, makes that wait harmless.
-inline constexpr int kMetadataGroup = 3;
-using MetadataGroup = uint32_t[kMetadataGroup];
+/// Two steps instead of three where registers are few and words many.
+template <Format kFormat>
+constexpr int metadata_group(const SpmmTile& tile) {
+  return kFormat == Format::kFp8 && tile.consumers > 2 ? 2 : 3;
+}
 
-/// `stream` is the lane's word of k block 0; blocks beyond the last one repeat it.
-__device__ __forceinline__ void load_metadata(MetadataGroup& group, const uint8_t* stream, int k_block, int k_blocks) {
+/// `stream` is the lane's metadata of k block 0; blocks beyond the last one repeat it.
+template <Format kFormat, int kCount>
+__device__ __forceinline__ void load_metadata(typename Operands<kFormat>::Metadata (&group)[kCount],
+                                              const uint8_t* stream, int k_block, int k_blocks) {
   RTLYNX_UNROLL
-  for (int i = 0; i < kMetadataGroup; ++i) {
+  for (int i = 0; i < kCount; ++i) {
     const int clamped = k_block + i < k_blocks ? k_block + i : k_blocks - 1;
-    group[i] = ptx::load_streamed(stream + static_cast<int64_t>(clamped) * kBlockBytes);
+    group[i] = Operands<kFormat>::load(stream + static_cast<int64_t>(clamped) * Operands<kFormat>::kBlockBytes);
   }
 }
 
@@ -110,10 +122,13 @@ struct WarpTile {
 };
 
 /// The sums of one warpgroup: 64 rows x the tile's columns.
-template <int kTile, Epilogue kEpilogue>
+template <int kTile, Epilogue kEpilogue, Format kFormat>
 struct Consumer {
-  static constexpr SpmmTile kShape = with_epilogue(kSpmmTiles[kTile], kEpilogue);
+  static constexpr SpmmTile kShape = with_epilogue(kSpmmTiles[kTile], kEpilogue, kFormat);
+  static constexpr int kMetadataGroup = metadata_group<kFormat>(kShape);
   using Multiply = ptx::Wgmma<kShape.columns>;
+  using Metadata = typename Operands<kFormat>::Metadata;
+  using MetadataGroup = Metadata[kMetadataGroup];
 
   const SpmmMaps& maps;
   const SpmmArguments& args;
@@ -142,17 +157,17 @@ struct Consumer {
 
   /// The lane's metadata of a group of k blocks. No pointer is kept from group to group: registers are scarce.
   __device__ __forceinline__ void load_group(MetadataGroup& group, const WarpTile& of, int k_block) const {
-    load_metadata(group, block_stream(args, of.row / kBlockRows) + kValueBytes + 4 * lane, k_block, args.k_blocks);
+    const uint8_t* stream = block_stream<kFormat>(args, of.row / kBlockRows) + kValueBytes;
+    load_metadata<kFormat>(group, stream + static_cast<int>(sizeof(Metadata)) * lane, k_block, args.k_blocks);
   }
 
   /// One k block: queues its two products, then waits for those of the block before it and hands its stage back.
-  __device__ __forceinline__ void step(uint32_t metadata, bool first) {
+  __device__ __forceinline__ void step(Metadata metadata, bool first) {
     ring.wait_full(position);
     const uint64_t a = ptx::descriptor_64(ring.values(position.stage, warpgroup));
     const uint64_t b = ptx::descriptor_128(ring.weight(position.stage));
     ptx::wgmma_fence();
-    Multiply::template sparse<0>(sums, a, b, metadata, first ? 0 : 1);
-    Multiply::template sparse<1>(sums, a + 32 / 16, b + 64 / 16, metadata, 1);
+    Operands<kFormat>::template multiply<Multiply>(sums, a, b, metadata, first ? 0 : 1);
     ptx::wgmma_commit();
     ptx::wgmma_wait<1>();
     if (!first) ring.release(position.previous_stage(), lane);
@@ -239,7 +254,11 @@ struct Consumer {
   __device__ __forceinline__ void finish() {
     const int strip = threadIdx.x / 32;
     const uint32_t staging = ring.staging(strip), parity = count & 1;
-    if (args.bias != nullptr || kEpilogue == Epilogue::kGatedResidual) ptx::mbarrier_wait(ring.vectors_full(), parity);
+    if constexpr (kFormat == Format::kBf16) {
+      if (args.bias != nullptr || kEpilogue == Epilogue::kGatedResidual) {
+        ptx::mbarrier_wait(ring.vectors_full(), parity);
+      }
+    }
     if constexpr (is_compressed(kEpilogue)) {
       ptx::mbarrier_wait(ring.strip_free(strip), parity ^ 1);
       stage_sums(sums, ring.bias(), tile.column, args.n, staging);
@@ -272,6 +291,10 @@ struct Consumer {
         }
       });
       if (args.scale != nullptr) scale_rows(sums, scales);
+      if constexpr (kFormat == Format::kFp8) {
+        ptx::mbarrier_wait(ring.vectors_full(), count & 1);
+        scale_columns(sums, ring.factors());
+      }
       add_low_rank();
       finish();
       tile = next;
@@ -282,10 +305,10 @@ struct Consumer {
   }
 };
 
-template <int kTile, Epilogue kEpilogue>
+template <int kTile, Epilogue kEpilogue, Format kFormat>
 __global__ void __launch_bounds__(kSpmmTiles[kTile].threads(), 1)
     spmm_kernel(const __grid_constant__ SpmmMaps maps, const __grid_constant__ SpmmArguments args) {
-  constexpr SpmmTile kShape = with_epilogue(kSpmmTiles[kTile], kEpilogue);
+  constexpr SpmmTile kShape = with_epilogue(kSpmmTiles[kTile], kEpilogue, kFormat);
   extern __shared__ uint8_t dynamic_shared[];
   // Both CTAs round the same address up, so that a stage lies at one offset in both, as multicast needs.
   const uint32_t shared = (ptx::shared_address(dynamic_shared) + 1023u) & ~1023u;
@@ -301,24 +324,25 @@ __global__ void __launch_bounds__(kSpmmTiles[kTile].threads(), 1)
   if (warpgroup == kShape.consumers) {
     ptx::registers_down<kShape.producer_registers>();
     const int warp = threadIdx.x % 128 / 32;
-    if (threadIdx.x % 128 == 0) produce<kTile, kEpilogue>(maps, args, ring, rank);
+    if (threadIdx.x % 128 == 0) produce<kTile, kEpilogue, kFormat>(maps, args, ring, rank);
     if constexpr (is_compressed(kEpilogue)) {
       if (warp > 0) compress_strips<kTile, kShape, kEpilogue == Epilogue::kGeluCompressed>(args, ring, rank, warp - 1);
     }
     __syncwarp();
   } else {
     ptx::registers_up<kShape.consumer_registers>();
-    Consumer<kTile, kEpilogue> consumer{maps, args, ring, rank, warpgroup, static_cast<int>(threadIdx.x % 128)};
+    Consumer<kTile, kEpilogue, kFormat> consumer{maps, args,      ring,
+                                                 rank, warpgroup, static_cast<int>(threadIdx.x % 128)};
     consumer.run();
   }
   // A CTA must not leave while the other one may still write to its shared memory or arrive at its barriers.
   ptx::cluster_sync();
 }
 
-template <Epilogue kEpilogue>
+template <Epilogue kEpilogue, Format kFormat>
 SpmmKernel spmm_kernel_of(int tile) {
-  constexpr SpmmKernel kKernels[kSpmmTileCount] = {spmm_kernel<0, kEpilogue>, spmm_kernel<1, kEpilogue>,
-                                                   spmm_kernel<2, kEpilogue>};
+  constexpr SpmmKernel kKernels[kSpmmTileCount] = {
+      spmm_kernel<0, kEpilogue, kFormat>, spmm_kernel<1, kEpilogue, kFormat>, spmm_kernel<2, kEpilogue, kFormat>};
   return kKernels[tile];
 }
 

@@ -58,6 +58,8 @@ struct Ring {
   /// Bias and gate of the tile's columns.
   __device__ __forceinline__ uint32_t bias() const { return base + kShape.vectors_offset(); }
   __device__ __forceinline__ uint32_t gate() const { return bias() + kShape.vector_bytes(); }
+  /// Column factors of FP8, fp32.
+  __device__ __forceinline__ uint32_t factors() const { return base + kShape.factors_offset(); }
   __device__ __forceinline__ uint32_t full(int stage) const { return base + kShape.barriers_offset() + 16 * stage; }
   __device__ __forceinline__ uint32_t empty(int stage) const { return full(stage) + 8; }
   /// A strip's staging holds what its reader waits for (the residual, or the sums to compress).

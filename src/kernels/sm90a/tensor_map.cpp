@@ -31,11 +31,13 @@ Status make_tensor_map(const MatrixView& view, uint32_t box_columns, uint32_t bo
   }
   const cuuint64_t extents[2] = {static_cast<cuuint64_t>(view.cols), static_cast<cuuint64_t>(view.rows)};
   // A single row's stride is never used but still has to be a multiple of 16 bytes.
-  const cuuint64_t row_bytes[1] = {(static_cast<cuuint64_t>(view.row_stride) * 2 + 15) / 16 * 16};
+  const cuuint64_t row_bytes[1] = {(static_cast<cuuint64_t>(view.row_stride) * size_of(view.dtype) + 15) / 16 * 16};
   const cuuint32_t box[2] = {box_columns, box_rows};
   const cuuint32_t element_strides[2] = {1, 1};
-  const CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(view.data), extents,
-                                 row_bytes, box, element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE,
+  const CUtensorMapDataType type =
+      view.dtype == DType::kBF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_UINT8;
+  const CUresult result = encode(&map, type, 2, const_cast<void*>(view.data), extents, row_bytes, box, element_strides,
+                                 CU_TENSOR_MAP_INTERLEAVE_NONE,
                                  swizzle == Swizzle::k64Bytes ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B,
                                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result == CUDA_SUCCESS) return {};

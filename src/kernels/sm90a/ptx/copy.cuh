@@ -77,6 +77,16 @@ __device__ __forceinline__ float load_early(const float* global) {
   return value;
 }
 
+/// Two words, as load_streamed.
+__device__ __forceinline__ uint2 load_streamed_pair(const void* global) {
+  uint2 words;
+  asm volatile("ld.global.L1::no_allocate.v2.u32 {%0, %1}, [%2];"
+               : "=r"(words.x), "=r"(words.y)
+               : "l"(global)
+               : "memory");
+  return words;
+}
+
 /// Four 8x8 matrices of 16 bits, matrix i from word[i] in wgmma's accumulator order; lane l gives the address of row
 /// l % 8 of matrix l / 8.
 __device__ __forceinline__ void store_matrices(uint32_t shared, const uint32_t (&word)[4]) {
@@ -101,6 +111,12 @@ __device__ __forceinline__ uint4 load_shared(uint32_t shared) {
                : "r"(shared)
                : "memory");
   return words;
+}
+
+__device__ __forceinline__ float2 load_shared_pair(uint32_t shared) {
+  float2 pair;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(pair.x), "=f"(pair.y) : "r"(shared) : "memory");
+  return pair;
 }
 
 __device__ __forceinline__ void store_shared(uint32_t shared, uint32_t word) {

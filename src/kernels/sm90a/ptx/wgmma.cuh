@@ -4,7 +4,7 @@
 
 #include "kernels/sm90a/host_device.h"
 
-/// Asynchronous products of a warpgroup, D [64, N] += A B^T with A and B in shared memory, bf16 in, fp32 sums.
+/// Asynchronous products of a warpgroup, D [64, N] += A B^T with A and B in shared memory, bf16 or e4m3 in, fp32 sums.
 ///
 /// Accumulators: lane l of warp w holds, of rows r = 16 w + l / 4 and r + 8, columns c = 8 j + 2 (l % 4) and c + 1:
 /// d[4 j] = (r, c), d[4 j + 1] = (r, c + 1), d[4 j + 2] = (r + 8, c), d[4 j + 3] = (r + 8, c + 1).
@@ -44,6 +44,8 @@ RTLYNX_HOST_DEVICE constexpr uint64_t descriptor_64(uint32_t shared) {
 ///   sparse<kSelector>: 32 k, D = A B^T + (accumulate ? D : 0); A holds 16 kept values per row, `metadata` is the
 ///   lane's
 ///                      word (layout.h), kSelector says which of the two k32 steps the word is read for
+///   sparse_e4m3:       64 k of e4m3, likewise; the word of layout_fp8.h is all of this step's. Of the sums, the tensor
+///   cores keep about 14 bits while they add
 ///   dense:             16 k, D += A B^T
 template <int kN>
 struct Wgmma;
@@ -69,27 +71,36 @@ struct Wgmma;
   "%119,%120,%121,%122,%123,%124,%125,%126,%127"
 
 // `n` columns in `count` = n / 2 accumulators; i0..i4 are the operands that follow them.
-#define RTLYNX_DEFINE_WGMMA(n, count, i0, i1, i2, i3, i4)                                                          \
-  template <>                                                                                                      \
-  struct Wgmma<n> {                                                                                                \
-    template <int kSelector>                                                                                       \
-    static __device__ __forceinline__ void sparse(float (&d)[count], uint64_t a, uint64_t b, uint32_t metadata,    \
-                                                  int accumulate) {                                                \
-      asm volatile("{ .reg .pred p; setp.ne.b32 p, %" #i3                                                          \
-                   ", 0;\n"                                                                                        \
-                   "wgmma.mma_async.sp.sync.aligned.m64n" #n "k32.f32.bf16.bf16 {" RTLYNX_NAMES_##count            \
-                   "}, %" #i0 ", %" #i1 ", %" #i2 ", %" #i4 ", p, 1, 1, 0, 0; }\n"                                 \
-                   : RTLYNX_D##count                                                                               \
-                   : "l"(a), "l"(b), "r"(metadata), "r"(accumulate), "n"(kSelector));                              \
-    }                                                                                                              \
-    static __device__ __forceinline__ void dense(float (&d)[count], uint64_t a, uint64_t b) {                      \
-      asm volatile(                                                                                                \
-          "{ .reg .pred p; setp.eq.b32 p, 0, 0;\n"                                                                 \
-          "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" RTLYNX_NAMES_##count "}, %" #i0 ", %" #i1   \
-                                                                                            ", p, 1, 1, 0, 0; }\n" \
-          : RTLYNX_D##count                                                                                        \
-          : "l"(a), "l"(b));                                                                                       \
-    }                                                                                                              \
+#define RTLYNX_DEFINE_WGMMA(n, count, i0, i1, i2, i3, i4)                                                            \
+  template <>                                                                                                        \
+  struct Wgmma<n> {                                                                                                  \
+    template <int kSelector>                                                                                         \
+    static __device__ __forceinline__ void sparse(float (&d)[count], uint64_t a, uint64_t b, uint32_t metadata,      \
+                                                  int accumulate) {                                                  \
+      asm volatile("{ .reg .pred p; setp.ne.b32 p, %" #i3                                                            \
+                   ", 0;\n"                                                                                          \
+                   "wgmma.mma_async.sp.sync.aligned.m64n" #n "k32.f32.bf16.bf16 {" RTLYNX_NAMES_##count              \
+                   "}, %" #i0 ", %" #i1 ", %" #i2 ", %" #i4 ", p, 1, 1, 0, 0; }\n"                                   \
+                   : RTLYNX_D##count                                                                                 \
+                   : "l"(a), "l"(b), "r"(metadata), "r"(accumulate), "n"(kSelector));                                \
+    }                                                                                                                \
+    static __device__ __forceinline__ void sparse_e4m3(float (&d)[count], uint64_t a, uint64_t b, uint32_t metadata, \
+                                                       int accumulate) {                                             \
+      asm volatile("{ .reg .pred p; setp.ne.b32 p, %" #i3                                                            \
+                   ", 0;\n"                                                                                          \
+                   "wgmma.mma_async.sp.sync.aligned.m64n" #n "k64.f32.e4m3.e4m3 {" RTLYNX_NAMES_##count              \
+                   "}, %" #i0 ", %" #i1 ", %" #i2 ", 0, p, 1, 1; }\n"                                                \
+                   : RTLYNX_D##count                                                                                 \
+                   : "l"(a), "l"(b), "r"(metadata), "r"(accumulate));                                                \
+    }                                                                                                                \
+    static __device__ __forceinline__ void dense(float (&d)[count], uint64_t a, uint64_t b) {                        \
+      asm volatile(                                                                                                  \
+          "{ .reg .pred p; setp.eq.b32 p, 0, 0;\n"                                                                   \
+          "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" RTLYNX_NAMES_##count "}, %" #i0 ", %" #i1     \
+                                                                                            ", p, 1, 1, 0, 0; }\n"   \
+          : RTLYNX_D##count                                                                                          \
+          : "l"(a), "l"(b));                                                                                         \
+    }                                                                                                                \
   };
 
 RTLYNX_DEFINE_WGMMA(128, 64, 64, 65, 66, 67, 68)

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 
+#include "bench_fp8.h"
 #include "dense_product.h"
 #include "device_compressed.h"
 #include "device_memory.h"
@@ -52,9 +53,9 @@ std::unique_ptr<DeviceMatrix> gaussian(int64_t rows, int64_t cols, uint32_t seed
 /// Everything one shape needs, and the contestants on it.
 class ShapeBench {
  public:
-  ShapeBench(const LinearShape& shape, int multiprocessors, std::string only)
+  ShapeBench(const LinearShape& shape, int multiprocessors, const std::vector<std::string>& only)
       : shape_(shape),
-        only_(std::move(only)),
+        only_(only),
         multiprocessors_(multiprocessors),
         x_(gaussian(shape.m, shape.k, 1)),
         w_(gaussian(shape.n, shape.k, 2)),
@@ -115,6 +116,11 @@ class ShapeBench {
                   moved_bytes() * 1e-6, moved_bytes() / seconds_of(name) * 1e-12,
                   100 * seconds_of("copy") / seconds_of(name));
     }
+    if (fp8_ != nullptr && has("prune_compress fp8") && has("copy for fp8")) {
+      std::printf("   prune_compress fp8 moves %.1f MB at %.2f TB/s, %.0f %% of what a copy of as many bytes reaches\n",
+                  fp8_->moved_bytes() * 1e-6, fp8_->moved_bytes() / seconds_of("prune_compress fp8") * 1e-12,
+                  100 * seconds_of("copy for fp8") / seconds_of("prune_compress fp8"));
+    }
     std::fflush(stdout);
   }
 
@@ -163,7 +169,10 @@ class ShapeBench {
   }
 
   void add(const std::string& name, std::function<void()> call) {
-    if (name != "cublaslt" && name.rfind(only_, 0) != 0) return;
+    const bool wanted = only_.empty() || std::any_of(only_.begin(), only_.end(), [&](const std::string& part) {
+                          return name.find(part) != std::string::npos;
+                        });
+    if (!wanted) return;
     contestants_.push_back({name, std::move(call), 1, {}, {}});
   }
 
@@ -207,6 +216,10 @@ class ShapeBench {
       add("norm+modulate -> 2:4", [this] { normalize({}); });
       add("norm+modulate -> 2:4 + dense", [this] { normalize(x_copy_.mutable_view()); });
     }
+    if (shape_.k % 128 == 0) {
+      fp8_ = std::make_unique<Fp8Bench>(shape_, Fp8Bench::Operands{*x_, *w_, d_, down_, *gate_, everything});
+      fp8_->add_to([this](const std::string& name, std::function<void()> call) { add(name, std::move(call)); });
+    }
     add("copy", [this] {
       require(cudaMemcpyAsync(copy_to_.data(), copy_from_.data(), copy_bytes(), cudaMemcpyDeviceToDevice, nullptr),
               "copy");
@@ -236,7 +249,8 @@ class ShapeBench {
     return *found;
   }
   double seconds_of(const std::string& name) const { return find(name).median(); }
-  double dense_seconds() const { return seconds_of("cublaslt"); }
+  /// 0 where it was not asked for.
+  double dense_seconds() const { return has("cublaslt") ? seconds_of("cublaslt") : 0; }
   /// TFLOP/s of the dense product that a time stands for.
   double tera(double seconds) const {
     return 2e-12 * static_cast<double>(shape_.m) * static_cast<double>(shape_.n) * static_cast<double>(shape_.k) /
@@ -244,7 +258,7 @@ class ShapeBench {
   }
 
   LinearShape shape_;
-  std::string only_;
+  std::vector<std::string> only_;
   int multiprocessors_;
   std::unique_ptr<DeviceMatrix> x_, w_, lora_a_, lora_up_, bias_, lora_down_, modulation_, gate_;
   DeviceMatrix d_, x_copy_;
@@ -252,13 +266,14 @@ class ShapeBench {
   sm90a::MutableCompressedView a_;
   std::unique_ptr<DeviceCompressed> next_;  ///< D compressed
   DenseProduct dense_, down_;
+  std::unique_ptr<Fp8Bench> fp8_;
   DeviceBytes copy_from_, copy_to_;
   std::vector<Contestant> contestants_;
 };
 
 }  // namespace
 
-void bench(const std::string& shapes_path, const std::string& results_path, const std::string& only) {
+void bench(const std::string& shapes_path, const std::string& results_path, const std::vector<std::string>& only) {
   const Result<std::vector<LinearShape>> shapes = read_shapes(shapes_path);
   require(shapes.status());
   std::ofstream out(results_path, std::ios::app);

@@ -22,7 +22,7 @@ void require_cublas(cublasStatus_t status, const char* what) {
 }  // namespace
 
 // cuBLAS counts columns first: its matrix W' [k, n] is our W row by row, so D' [n, m] = W'^T X' is our D.
-DenseProduct::DenseProduct(int64_t m, int64_t n, int64_t k, const void* x, const void* w, void* d)
+DenseProduct::DenseProduct(int64_t m, int64_t n, int64_t k, const void* x, const void* w, void* d, const DenseFp8& fp8)
     : x_(x), w_(w), d_(d) {
   const auto columns = static_cast<uint64_t>(n), rows = static_cast<uint64_t>(m), depth = static_cast<uint64_t>(k);
   require_cublas(cublasLtCreate(&handle_), "cublasLtCreate");
@@ -30,8 +30,10 @@ DenseProduct::DenseProduct(int64_t m, int64_t n, int64_t k, const void* x, const
   const cublasOperation_t transpose = CUBLAS_OP_T;
   require_cublas(cublasLtMatmulDescSetAttribute(operation_, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof(transpose)),
                  "transpose");
-  require_cublas(cublasLtMatrixLayoutCreate(&w_layout_, CUDA_R_16BF, depth, columns, k), "layout of W");
-  require_cublas(cublasLtMatrixLayoutCreate(&x_layout_, CUDA_R_16BF, depth, rows, k), "layout of X");
+  const cudaDataType_t type = fp8.x_factor == nullptr ? CUDA_R_16BF : CUDA_R_8F_E4M3;
+  if (fp8.x_factor != nullptr) scale_by(fp8);
+  require_cublas(cublasLtMatrixLayoutCreate(&w_layout_, type, depth, columns, k), "layout of W");
+  require_cublas(cublasLtMatrixLayoutCreate(&x_layout_, type, depth, rows, k), "layout of X");
   require_cublas(cublasLtMatrixLayoutCreate(&d_layout_, CUDA_R_16BF, columns, rows, n), "layout of D");
   require(cudaMalloc(&workspace_, kWorkspace), "workspace");
 
@@ -57,6 +59,19 @@ DenseProduct::DenseProduct(int64_t m, int64_t n, int64_t k, const void* x, const
       }
     }
   }
+}
+
+void DenseProduct::scale_by(const DenseFp8& fp8) {
+  const auto set = [this](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
+    require_cublas(cublasLtMatmulDescSetAttribute(operation_, attribute, &value, sizeof(value)), "FP8 scales");
+  };
+  set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{1});
+  if (fp8.scales == Fp8Scales::kVectors) {
+    set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, int32_t{CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F});
+    set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, int32_t{CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F});
+  }
+  set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, fp8.w_factor);
+  set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, fp8.x_factor);
 }
 
 DenseProduct::~DenseProduct() {

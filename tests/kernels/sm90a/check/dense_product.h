@@ -6,11 +6,22 @@
 
 namespace rtlynx::check {
 
-/// D [m, n] = X W^T by cuBLASLt, bf16 with fp32 sums: the dense rival. Of the first eight algorithms that its heuristic
-/// names, the constructor keeps the fastest one on the given data.
+/// How cuBLASLt scales e4m3 operands: by one factor each, or by one for each row of X and of W.
+enum class Fp8Scales { kTensor, kVectors };
+
+/// Operands in e4m3 with their factors.
+struct DenseFp8 {
+  Fp8Scales scales = Fp8Scales::kTensor;
+  const float* x_factor = nullptr;
+  const float* w_factor = nullptr;
+};
+
+/// D [m, n] = X W^T by cuBLASLt, the dense rival: bf16 with fp32 sums, or e4m3 with `fp8` and what cuBLASLt calls fast
+/// accumulation, its usual choice for inference. Of the first eight algorithms that its heuristic names, the
+/// constructor keeps the fastest one on the given data; it throws if there is none.
 class DenseProduct {
  public:
-  DenseProduct(int64_t m, int64_t n, int64_t k, const void* x, const void* w, void* d);
+  DenseProduct(int64_t m, int64_t n, int64_t k, const void* x, const void* w, void* d, const DenseFp8& fp8 = {});
   ~DenseProduct();
   DenseProduct(const DenseProduct&) = delete;
   DenseProduct& operator=(const DenseProduct&) = delete;
@@ -19,6 +30,7 @@ class DenseProduct {
   int candidates() const { return candidates_; }
 
  private:
+  void scale_by(const DenseFp8& fp8);
   void run_with(const cublasLtMatmulAlgo_t& algorithm) const;
 
   const void* x_;

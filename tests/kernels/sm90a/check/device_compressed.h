@@ -63,11 +63,12 @@ inline std::string difference(const std::vector<float>& got, const std::vector<f
 }
 
 /// The first byte of two sets of blocks that differs, described; "" if none does.
-inline std::string difference(const std::vector<uint8_t>& got, const std::vector<uint8_t>& expected) {
+inline std::string difference(const std::vector<uint8_t>& got, const std::vector<uint8_t>& expected,
+                              std::size_t block_bytes = 4608) {
   for (std::size_t i = 0; i < expected.size(); ++i) {
     if (got.size() == expected.size() && got[i] == expected[i]) continue;
-    return "block " + std::to_string(i / 4608) + " byte " + std::to_string(i % 4608) + " is " + std::to_string(got[i]) +
-           ", expected " + std::to_string(expected[i]);
+    return "block " + std::to_string(i / block_bytes) + " byte " + std::to_string(i % block_bytes) + " is " +
+           std::to_string(got[i]) + ", expected " + std::to_string(expected[i]);
   }
   return "";
 }

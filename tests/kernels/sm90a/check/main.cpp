@@ -6,6 +6,7 @@
 #include <cstring>
 #include <exception>
 #include <string>
+#include <vector>
 
 #include "bench.h"
 #include "rtlynx/sm90a.h"
@@ -15,9 +16,10 @@ namespace {
 
 constexpr int kSkipped = 77;
 constexpr const char* kUsage =
-    "usage: sm90a_check [--quick] [--no-verify] [--bench RESULTS.jsonl] [--shapes SHAPES.txt] [--only TEXT]\n"
-    "  checks the kernels (--quick: small shapes only), then times them over SHAPES (shapes/hopper.txt);\n"
-    "  --only: cuBLASLt and the contestants whose names begin with TEXT\n"
+    "usage: sm90a_check [--quick] [--no-verify] [--bench RESULTS.jsonl] [--shapes SHAPES.txt]\n"
+    "                   [--only SUBSTRING]... [--checks fp8]\n"
+    "  checks the kernels (--quick: small shapes only; --checks fp8: those of FP8), then times them over SHAPES\n"
+    "  (shapes/hopper.txt), all or those whose name contains a SUBSTRING\n"
     "  exit: 0 good, 1 failed, 2 wrong use, 77 no Hopper GPU\n";
 
 struct Arguments {
@@ -25,7 +27,8 @@ struct Arguments {
   bool verify = true;
   std::string results;
   std::string shapes = "shapes/hopper.txt";
-  std::string only;
+  std::vector<std::string> only;
+  bool only_fp8 = false;
 };
 
 bool parse(int count, char** words, Arguments& arguments) {
@@ -38,7 +41,10 @@ bool parse(int count, char** words, Arguments& arguments) {
     } else if ((word == "--bench" || word == "--shapes") && i + 1 < count) {
       (word == "--bench" ? arguments.results : arguments.shapes) = words[++i];
     } else if (word == "--only" && i + 1 < count) {
-      arguments.only = words[++i];
+      arguments.only.emplace_back(words[++i]);
+    } else if (word == "--checks" && i + 1 < count && std::strcmp(words[i + 1], "fp8") == 0) {
+      arguments.only_fp8 = true;
+      ++i;
     } else {
       return false;
     }
@@ -64,7 +70,8 @@ int main(int count, char** words) {
     cudaGetDeviceProperties(&properties, 0);
     std::printf("%s, %d multiprocessors, L2 %d MiB\n", properties.name, properties.multiProcessorCount,
                 properties.l2CacheSize >> 20);
-    const int failures = arguments.verify ? rtlynx::check::verify(arguments.quick) : 0;
+    const auto verify = arguments.only_fp8 ? rtlynx::check::verify_fp8 : rtlynx::check::verify;
+    const int failures = arguments.verify ? verify(arguments.quick) : 0;
     // Timings of kernels with a known fault still tell something; the exit code tells of the fault.
     if (!arguments.results.empty()) rtlynx::check::bench(arguments.shapes, arguments.results, arguments.only);
     if (failures != 0) return 1;

@@ -12,8 +12,8 @@
 
 #include "device_compressed.h"
 #include "device_memory.h"
+#include "fp64_product.h"
 #include "kernels/sm90a/spmm_config.h"
-#include "reference.h"
 #include "rtlynx/sm90a.h"
 
 namespace rtlynx::check {
@@ -65,24 +65,6 @@ struct SpmmCase {
   /// exact to predict.
   bool exact() const { return fill == Fill::kSmallIntegers && !(use_scale && rank > 0); }
 };
-
-struct Reference {
-  std::vector<double> sum;
-  std::vector<double> magnitude;
-};
-
-Reference product_in_fp64(const HostMatrix& x, const HostMatrix& w) {
-  const DeviceMatrix device_x(x), device_w(w);
-  const auto count = static_cast<std::size_t>(x.rows * w.rows);
-  const DeviceBytes sum(count * 8), magnitude(count * 8);
-  reference_product(device_x.data(), device_w.data(), static_cast<int>(x.rows), static_cast<int>(w.rows),
-                    static_cast<int>(x.cols), static_cast<double*>(sum.data()), static_cast<double*>(magnitude.data()));
-  wait_for_device("reference product");
-  Reference out{std::vector<double>(count), std::vector<double>(count)};
-  require(cudaMemcpy(out.sum.data(), sum.data(), count * 8, cudaMemcpyDeviceToHost), "download");
-  require(cudaMemcpy(out.magnitude.data(), magnitude.data(), count * 8, cudaMemcpyDeviceToHost), "download");
-  return out;
-}
 
 /// What d must be: in the kernel's own order of roundings, in fp64, and how far it may be from the latter.
 struct Expected {
@@ -273,7 +255,7 @@ int verify(bool quick) {
   }
   std::printf("spmm: %zu products checked, %d failed\n", cases.size(), spmm_failures);
   std::fflush(stdout);
-  return failures + spmm_failures + verify_outputs(quick) + verify_norm(quick);
+  return failures + spmm_failures + verify_outputs(quick) + verify_norm(quick) + verify_fp8(quick);
 }
 
 }  // namespace rtlynx::check

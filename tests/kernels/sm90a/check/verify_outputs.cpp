@@ -22,7 +22,8 @@ double gelu_in_fp64(double x) {
   return x / (1.0 + std::exp(-2.0 * std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
 }
 
-/// The first element that is not GELU of y within one rounding to bf16, described; "" if none.
+}  // namespace
+
 std::string compare_gelu(const HostMatrix& y, const HostMatrix& g) {
   for (std::size_t i = 0; i < y.bits.size(); ++i) {
     const double x = double{float_from_bf16(y.bits[i])}, got = double{float_from_bf16(g.bits[i])};
@@ -34,6 +35,8 @@ std::string compare_gelu(const HostMatrix& y, const HostMatrix& g) {
   }
   return "";
 }
+
+namespace {
 
 struct OutputCase {
   int64_t m, n, k;
