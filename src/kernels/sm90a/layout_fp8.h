@@ -9,10 +9,11 @@
 /// of bf16, since twice the k of half the size are kept: row r holds 64 kept values at 64 r, and chunk q (the 16 kept
 /// values of k = 32 q .. 32 q + 31) lies at value_offset(r, q).
 ///
-/// Metadata: lane l of warp w reads two words at 8 (32 w + l), the first for the step k = 0..63, the second
-/// for 64..127. Unlike with bf16, all four lanes of a quad speak in every step and each word is of one row: with q = l
-/// % 4 it describes row 16 w + l / 4 + 8 (q % 2) and k = 32 (q / 2) .. + 31 of the step, 4 bits per group as in
-/// layout.h.
+/// Metadata: unlike with bf16, all four lanes of a quad speak in every step and each lane's word is of one row: lane l
+/// of warp w describes row 16 w + l / 4 + 8 (l % 2) and k = 32 (l / 2 % 2) .. + 31 of the step, 4 bits per group as in
+/// layout.h. It reads its words of both steps, k = 0..63 and 64..127, by one load of 8 bytes. A row's four words lie
+/// side by side, 16 bytes, so that whoever compresses a row writes them together; rows are ordered such that each half
+/// of a warp reads one line of 128 bytes.
 namespace rtlynx::sm90a {
 
 inline constexpr int kFp8BlockK = 128;
@@ -20,10 +21,19 @@ inline constexpr int kFp8MetadataBytes = kBlockRows * kFp8BlockK / 8;
 inline constexpr int kFp8BlockBytes = kValueBytes + kFp8MetadataBytes;
 static_assert(kBlockRows * kFp8BlockK / 2 == kValueBytes);
 
+/// Where in a block the 16 bytes of metadata of `row` (0..63) lie.
+RTLYNX_HOST_DEVICE constexpr int fp8_metadata_of_row(int row) {
+  return kValueBytes + 256 * (row / 16) + 16 * (row % 4 + 4 * (row / 8 % 2) + 8 * (row / 4 % 2));
+}
+
 /// Where in a block the 4 bytes of metadata of `row` (0..63) and k = 32 * quarter .. + 31 lie.
 RTLYNX_HOST_DEVICE constexpr int fp8_metadata_offset(int row, int quarter) {
-  const int lane = 32 * (row / 16) + 4 * (row % 8) + row / 8 % 2 + 2 * (quarter % 2);
-  return kValueBytes + 8 * lane + 4 * (quarter / 2);
+  return fp8_metadata_of_row(row) + 8 * (quarter % 2) + 4 * (quarter / 2);
+}
+
+/// Where in a block the 8 bytes that a lane (0..127) of a warpgroup reads lie.
+RTLYNX_HOST_DEVICE constexpr int fp8_metadata_of_lane(int lane) {
+  return fp8_metadata_of_row(16 * (lane / 32) + lane % 32 / 4 + 8 * (lane % 2)) + 8 * (lane / 2 % 2);
 }
 
 /// Where the block of rows 64 * row_block .. and k = 128 * k_block .. begins.

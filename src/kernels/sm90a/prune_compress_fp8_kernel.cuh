@@ -101,29 +101,29 @@ __global__ void __launch_bounds__(32 * kFp8PruneWarps, kFp8PruneCtasPerSm)
   uint8_t* blocks = args.blocks + fp8_block_offset(row / kBlockRows, 0, args.k_blocks);
   const int row_in_block = row % kBlockRows;
 
+  const auto load = [&](int j) {
+    const int unit = first_unit + j * kStride + lane;
+    return load_sixteen(x + 16 * unit, inside && unit < units);
+  };
+  // Nearly all of a row's bytes are in flight at once; then each unit's 8 words give way to 4 that are kept.
+  Sixteen loaded[kFp8PruneUnits];
+  RTLYNX_UNROLL
+  for (int j = 0; j < kFp8PruneUnits - 1; ++j) loaded[j] = load(j);
   uint32_t kept[kFp8PruneUnits][4];
   RowFacts facts;
   RTLYNX_UNROLL
-  for (int j = 0; j < kFp8PruneUnits; j += 2) {
+  for (int j = 0; j < kFp8PruneUnits; ++j) {
     if (first_unit + j * kStride >= units) break;  // of all lanes
-    Sixteen loaded[2];
+    const int unit = first_unit + j * kStride + lane;
+    const PackedQuarter packed = select_sixteen(loaded[j], facts);
+    if (j == 0) loaded[kFp8PruneUnits - 1] = load(kFp8PruneUnits - 1);
     RTLYNX_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      const int unit = first_unit + (j + i) * kStride + lane;
-      loaded[i] = load_sixteen(x + 16 * unit, inside && unit < units);
-    }
-    RTLYNX_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      const int unit = first_unit + (j + i) * kStride + lane;
-      const PackedQuarter packed = select_sixteen(loaded[i], facts);
-      RTLYNX_UNROLL
-      for (int g = 0; g < 4; ++g) kept[j + i][g] = packed.values[g];
-      // Two neighbouring lanes' 16 k share a word of metadata.
-      const uint32_t next = __shfl_down_sync(0xffffffffu, packed.metadata, 1);
-      if (lane % 2 == 0 && unit < units) {
-        *reinterpret_cast<uint32_t*>(blocks + fp8_block_offset(0, unit / 8, 0) +
-                                     fp8_metadata_offset(row_in_block, unit / 2 % 4)) = packed.metadata | (next << 16);
-      }
+    for (int g = 0; g < 4; ++g) kept[j][g] = packed.values[g];
+    // Two neighbouring lanes' 16 k share a word of metadata.
+    const uint32_t next = __shfl_down_sync(0xffffffffu, packed.metadata, 1);
+    if (lane % 2 == 0 && unit < units) {
+      *reinterpret_cast<uint32_t*>(blocks + fp8_block_offset(0, unit / 8, 0) +
+                                   fp8_metadata_offset(row_in_block, unit / 2 % 4)) = packed.metadata | (next << 16);
     }
   }
   add_lanes(facts);

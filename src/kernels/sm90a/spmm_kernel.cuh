@@ -157,8 +157,8 @@ struct Consumer {
 
   /// The lane's metadata of a group of k blocks. No pointer is kept from group to group: registers are scarce.
   __device__ __forceinline__ void load_group(MetadataGroup& group, const WarpTile& of, int k_block) const {
-    const uint8_t* stream = block_stream<kFormat>(args, of.row / kBlockRows) + kValueBytes;
-    load_metadata<kFormat>(group, stream + static_cast<int>(sizeof(Metadata)) * lane, k_block, args.k_blocks);
+    const uint8_t* stream = block_stream<kFormat>(args, of.row / kBlockRows);
+    load_metadata<kFormat>(group, stream + Operands<kFormat>::metadata_of_lane(lane), k_block, args.k_blocks);
   }
 
   /// One k block: queues its two products, then waits for those of the block before it and hands its stage back.

@@ -20,6 +20,8 @@ struct Operands<Format::kBf16> {
   static constexpr int kBlockK = sm90a::kBlockK;
   static constexpr int kBlockBytes = sm90a::kBlockBytes;
 
+  static __device__ __forceinline__ int metadata_of_lane(int lane) { return kValueBytes + 4 * lane; }
+
   static __device__ __forceinline__ Metadata load(const uint8_t* word) { return ptx::load_streamed(word); }
 
   template <typename Wgmma, int kCount>
@@ -35,6 +37,8 @@ struct Operands<Format::kFp8> {
   using Metadata = uint2;
   static constexpr int kBlockK = kFp8BlockK;
   static constexpr int kBlockBytes = kFp8BlockBytes;
+
+  static __device__ __forceinline__ int metadata_of_lane(int lane) { return fp8_metadata_of_lane(lane); }
 
   static __device__ __forceinline__ Metadata load(const uint8_t* words) { return ptx::load_streamed_pair(words); }
 

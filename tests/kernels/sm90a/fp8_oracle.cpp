@@ -115,7 +115,7 @@ std::vector<uint8_t> read_like_wgmma_fp8(const std::vector<uint8_t>& blocks, int
       for (unsigned step = 0; step < 2; ++step) {
         for (unsigned lane = 0; lane < 128; ++lane) {
           uint32_t word;
-          std::memcpy(&word, block + 4096 + 8 * lane + 4 * step, 4);
+          std::memcpy(&word, block + sm90a::fp8_metadata_of_lane(static_cast<int>(lane)) + 4 * step, 4);
           // The instruction's map of a thread to (row, first k), for m64nNk64 of 8-bit elements: bit 0 of the thread
           // chooses the row's half, bit 1 the k's, bits 2-4 the row, bits 5-6 the warp's 16 rows.
           const unsigned row = 8 * (lane & 1) + (lane >> 2 & 7) + 16 * (lane >> 5), first = 32 * (lane >> 1 & 1);
