@@ -124,6 +124,20 @@ TEST(Sm90aFp8, ScalesStayNearTheExactOnes) {
   EXPECT_EQ(sm90a::kFp8PruneMaxK, 24576);
 }
 
+TEST(Sm90aFp8, TilesFitSharedMemory) {
+  for (const sm90a::SpmmTile& tile : sm90a::kSpmmTiles) {
+    for (const auto epilogue : {sm90a::Epilogue::kDense, sm90a::Epilogue::kGelu, sm90a::Epilogue::kGatedResidual}) {
+      const sm90a::SpmmTile fp8 = sm90a::with_epilogue(tile, epilogue, sm90a::Format::kFp8);
+      EXPECT_LE(fp8.shared_bytes(), sm90a::kSharedBytesLimit);
+      EXPECT_EQ(fp8.factor_bytes, 4 * tile.columns);
+      EXPECT_EQ(fp8.factors_offset() % 16, 0);
+      EXPECT_EQ(fp8.barriers_offset() % 8, 0);
+      // A residual costs 128x256 two stages, 1 KiB of column factors being more than what bf16 leaves.
+      EXPECT_GE(fp8.stages, 3);
+    }
+  }
+}
+
 /// Arguments of one call, all good until a test spoils one; addresses are never read.
 struct Call {
   void* at(int64_t megabytes) { return reinterpret_cast<void*>(megabytes << 20); }
