@@ -59,6 +59,18 @@ Result<int64_t> compressed_bytes(int64_t m, int64_t k);
 /// below 2^24. m == 0 is refused. Errors: see above; kUnsupported unless k % 64 == 0.
 Status prune_compress(const MatrixView& x, const MutableCompressedView& out, Stream stream);
 
+/// What a producer of compressed activations needs to make T = X L_A as well.
+struct LoraDown {
+  MatrixView lora_a{};    ///< L_A transposed, [rank, k] kBF16: a row per factor, as W has one per output. The rank is a
+                          ///< multiple of 8 in 8..128
+  MutableMatrixView t{};  ///< [m, rank] kBF16: spmm's lora_down
+};
+
+/// prune_compress, bit for bit, and t = X L_A of the dense x, in the same pass: fp32 sums on the tensor cores, rounded
+/// to bf16 once (prune_lora_config.h has their order). Data and rows of lora_a and t 16-byte aligned. Errors: those of
+/// prune_compress, kUnsupported for another rank.
+Status prune_compress_lora(const MatrixView& x, const MutableCompressedView& out, const LoraDown& lora, Stream stream);
+
 /// out [m, k] (kBF16, host memory) = the dense matrix that the blocks stand for, dropped elements as +0. `blocks` is a
 /// host copy of compressed_bytes(m, k) bytes; it is not trusted: kInvalidArgument when two indices of a group do not
 /// rise. For tests and debugging.
@@ -102,11 +114,14 @@ struct NormModulateOptions {
                               ///< i / (m / images)
   MatrixView shift{};         ///< [images, k] kBF16; 0 without it
   MutableMatrixView dense{};  ///< [m, k] kBF16: y itself, for other consumers; not written without it
+  LoraDown lora{};            ///< T = y L_A; not written without it
 };
 
-/// y = norm(x) weight (1 + scale) + shift in fp32, rounded to bf16 once, then out = prune_compress(y), blocks and scale
-/// bit for bit: what stands before the linears of a DiT's block, in one pass over x [m, k] (kBF16). Every operation and
-/// the order of every sum is fixed (norm_modulate_config.h states them). k at most 14400.
+/// y = norm(x) weight (1 + scale) + shift in fp32, rounded to bf16 once, then out = prune_compress(y) and, if asked,
+/// T = y L_A of the rounded y: what stands before the linears of a DiT's block, in one pass over x [m, k] (kBF16).
+/// Blocks are prune_compress's bit for bit; the scale's sums have an order of their own, with fewer roundings than its.
+/// Every operation and the order of every sum is fixed (norm_modulate_config.h states them). k at most 16384; with T
+/// 12288, 8192 and 4096 for ranks up to 32, 64 and 128, because a cluster holds L_A.
 /// Data and rows of all matrices 16-byte aligned. Outputs must not overlap each other nor anything that is read.
 Status norm_modulate_prune_compress(const MatrixView& x, const MutableCompressedView& out,
                                     const NormModulateOptions& options, Stream stream);

@@ -15,18 +15,21 @@ namespace rtlynx::sm90a {
 /// reason. Pure.
 Status check_linear_sizes(int64_t n, int64_t k, int64_t rank);
 
-/// Bytes of the workspace that linear() needs for x [m, k]: the compressed activations and their scale.
-/// Errors: those of compressed_bytes().
-Result<int64_t> linear_workspace_bytes(int64_t m, int64_t k);
+/// Bytes of the workspace that linear() needs for x [m, k]: the compressed activations, their scale, and T for a
+/// `rank` of L_A that linear() is given. Errors: those of compressed_bytes(); kUnsupported for a rank that is neither 0
+/// nor a multiple of 8 in 8..128.
+Result<int64_t> linear_workspace_bytes(int64_t m, int64_t k, int64_t rank = 0);
 
 /// y [m, n] = s * (X~ W^T) + T L_B + bias: prune_compress of x [m, k] into the workspace, then spmm, on one stream.
-/// `options` are spmm's, activation and gate included; y must not overlap x. `lora_down`, T = X L_A, comes from the
-/// caller, who has a dense product at hand (the torch operators use cuBLAS); this library has none. `workspace`:
-/// linear_workspace_bytes(m, k) bytes, 16-byte aligned, apart from every operand; its contents are lost. It may be used
-/// again by later work on the same stream. Errors: those of prune_compress and spmm; kInvalidArgument for a workspace
-/// that is null, unaligned, too small or not apart. All arguments are checked before anything is queued.
+/// `options` are spmm's, activation and gate included; y must not overlap x.
+/// T = X L_A is made in the first of these two passes where `lora_a` is given (L_A transposed, [r, k] kBF16, of as many
+/// factors as options.lora_up) and options.lora_down is empty; without it T is options.lora_down.
+/// `workspace`: linear_workspace_bytes(m, k, rows of lora_a) bytes, 16-byte aligned, apart from every operand; its
+/// contents are lost. It may be used again by later work on the same stream. Errors: those of prune_compress,
+/// prune_compress_lora and spmm; kInvalidArgument for T twice, and for a workspace that is null, unaligned, too small
+/// or not apart. All arguments are checked before anything is queued.
 Status linear(const MatrixView& x, const MatrixView& w, const MutableMatrixView& y, const SpmmOptions& options,
-              void* workspace, int64_t workspace_bytes, Stream stream);
+              void* workspace, int64_t workspace_bytes, Stream stream, const MatrixView& lora_a = {});
 
 /// The device as the plan sees it.
 struct DeviceTraits {

@@ -125,20 +125,20 @@ at::Tensor run_cuda_linear(const CudaLinear& linear, const at::Tensor& x, Linear
   sm90a::SpmmOptions options;
   options.use_scale = mode != LinearMode::kSa;
   options.bias = view_of(linear.bias);
-  at::Tensor lora_down;
-  if (mode == LinearMode::kSaNcLora) {
+  const bool branch = mode == LinearMode::kSaNcLora;
+  if (branch) {
     if (!linear.lora_down.defined()) {
       throw Error(ErrorCode::kInvalidArgument, "linear: mode sa-nc-lora needs an adapter's factors, none are set");
     }
-    lora_down = at::linear(rows, linear.lora_down);
-    options.lora_down = view_of(lora_down);
     options.lora_up = view_of(linear.lora_up);
   }
   // The allocator gives memory back in the stream's order: it may be used again while the kernels still run.
+  const int64_t rank = branch ? linear.lora_up.size(1) : 0;
   const at::Tensor workspace =
-      bytes_on(device, value_or_throw(sm90a::linear_workspace_bytes(rows.size(0), rows.size(1))));
+      bytes_on(device, value_or_throw(sm90a::linear_workspace_bytes(rows.size(0), rows.size(1), rank)));
   throw_if_error(sm90a::linear(view_of(rows), view_of(linear.weight), writable_view_of(y), options,
-                               workspace.mutable_data_ptr(), workspace.numel(), current_stream()));
+                               workspace.mutable_data_ptr(), workspace.numel(), current_stream(),
+                               branch ? view_of(linear.lora_down) : MatrixView{}));
   return y.view(shape);
 }
 

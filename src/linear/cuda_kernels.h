@@ -32,8 +32,8 @@ struct CudaLinear {
 /// needed.
 CudaLinear prepare_cuda_linear(const at::Tensor& weight, const at::Tensor& bias, const LoraFactors& lora);
 
-/// y [..., n] of x [..., k] in a sparse mode, queued on the current stream; X L_A by cuBLAS, rounded to bf16. `linear`
-/// must hold factors for kSaNcLora. x is copied where its rows are not 16-byte aligned. Throws Error.
+/// y [..., n] of x [..., k] in a sparse mode, queued on the current stream; X L_A comes with the pruning, rounded to
+/// bf16. `linear` must hold factors for kSaNcLora. x is copied where its rows are not 16-byte aligned. Throws Error.
 at::Tensor run_cuda_linear(const CudaLinear& linear, const at::Tensor& x, LinearMode mode);
 
 /// {blocks, scale} of x [..., k] by sm90a::prune_compress: bytes, and fp32 [m]. Throws Error.

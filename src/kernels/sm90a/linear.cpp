@@ -7,11 +7,15 @@
 namespace rtlynx::sm90a {
 
 Status linear(const MatrixView& x, const MatrixView& w, const MutableMatrixView& y, const SpmmOptions& options,
-              void* workspace, int64_t workspace_bytes, Stream stream) {
-  if (Status status = check_linear(x, w, y, options, workspace, workspace_bytes); !status.ok()) return status;
-  const MutableCompressedView compressed = compressed_in(workspace, x.rows, x.cols);
-  if (Status status = prune_compress(x, compressed, stream); !status.ok()) return status;
-  return spmm(read_only(compressed), w, y, options, stream);
+              void* workspace, int64_t workspace_bytes, Stream stream, const MatrixView& lora_a) {
+  const Result<LinearSteps> plan = plan_linear_steps(x, w, y, options, workspace, workspace_bytes, lora_a);
+  if (!plan.ok()) return plan.status();
+  const LinearSteps& steps = plan.value();
+  const Status pruned = steps.lora.lora_a.data == nullptr
+                            ? prune_compress(x, steps.compressed, stream)
+                            : prune_compress_lora(x, steps.compressed, steps.lora, stream);
+  if (!pruned.ok()) return pruned;
+  return spmm(read_only(steps.compressed), w, y, steps.options, stream);
 }
 
 Result<DeviceTraits> device_traits() {

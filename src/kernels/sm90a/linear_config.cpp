@@ -4,6 +4,7 @@
 
 #include "kernels/sm90a/checks.h"
 #include "kernels/sm90a/prune_compress_config.h"
+#include "kernels/sm90a/prune_lora_config.h"
 #include "kernels/sm90a/spmm_config.h"
 
 namespace rtlynx::sm90a {
@@ -40,6 +41,35 @@ double preparation_cycles(int64_t m, int64_t k, int64_t rank) {
   return rank > 0 ? prune + lora_down : prune;
 }
 
+/// Where T begins in the workspace: rows of T are 16-byte aligned.
+int64_t t_offset(int64_t m, int64_t k) {
+  return compressed_bytes(m, k).value() + (4 * m + 15) / 16 * 16;
+}
+
+/// Pruning writes the workspace before the product reads these; y and x are checked by the operations themselves.
+Status check_operands(const MatrixView& x, const MatrixView& w, const MutableMatrixView& y, const SpmmOptions& options,
+                      const MatrixView& lora_a, const void* workspace, int64_t workspace_bytes) {
+  struct Operand {
+    const char* name;
+    const MatrixView& view;
+  };
+  for (const Operand& operand :
+       {Operand{"w", w}, Operand{"bias", options.bias}, Operand{"lora_down", options.lora_down},
+        Operand{"lora_up", options.lora_up}, Operand{"gate", options.gate}, Operand{"residual", options.residual},
+        Operand{"lora_a", lora_a}}) {
+    if (operand.view.data == nullptr) continue;
+    Status status = check_apart(std::string("linear: the workspace and ") + operand.name, workspace, workspace_bytes,
+                                operand.view.data, span_bytes(operand.view));
+    if (!status.ok()) return status;
+  }
+  if (lora_a.data != nullptr) {
+    Status status =
+        check_apart("linear: y and lora_a", y.data, span_bytes(read_only(y)), lora_a.data, span_bytes(lora_a));
+    if (!status.ok()) return status;
+  }
+  return check_apart("linear: y and x", y.data, span_bytes(read_only(y)), x.data, span_bytes(x));
+}
+
 }  // namespace
 
 Status check_linear_sizes(int64_t n, int64_t k, int64_t rank) {
@@ -52,44 +82,49 @@ Status check_linear_sizes(int64_t n, int64_t k, int64_t rank) {
                                        ", for the Hopper kernels (got " + std::to_string(rank) + ")"};
 }
 
-Result<int64_t> linear_workspace_bytes(int64_t m, int64_t k) {
+Result<int64_t> linear_workspace_bytes(int64_t m, int64_t k, int64_t rank) {
   const Result<int64_t> blocks = compressed_bytes(m, k);
   if (!blocks.ok()) return blocks.status();
-  return blocks.value() + 4 * m;
+  if (rank == 0) return blocks.value() + 4 * m;
+  if (Status status = check_lora_rank("linear: the rank", rank); !status.ok()) return status;
+  return t_offset(m, k) + 2 * m * rank;
 }
 
-MutableCompressedView compressed_in(void* workspace, int64_t m, int64_t k) {
+LinearWorkspace divide_workspace(void* workspace, int64_t m, int64_t k, int64_t rank) {
   auto* bytes = static_cast<uint8_t*>(workspace);
-  return {bytes, reinterpret_cast<float*>(bytes + compressed_bytes(m, k).value()), m, k};
+  LinearWorkspace parts;
+  parts.compressed = {bytes, reinterpret_cast<float*>(bytes + compressed_bytes(m, k).value()), m, k};
+  if (rank > 0) parts.t = {bytes + t_offset(m, k), m, rank, rank, DType::kBF16};
+  return parts;
 }
 
-Status check_linear(const MatrixView& x, const MatrixView& w, const MutableMatrixView& y, const SpmmOptions& options,
-                    void* workspace, int64_t workspace_bytes) {
-  const Result<int64_t> needed = linear_workspace_bytes(x.rows, x.cols);
-  if (!needed.ok()) return {needed.status().code(), "linear: x: " + needed.status().message()};
+Result<LinearSteps> plan_linear_steps(const MatrixView& x, const MatrixView& w, const MutableMatrixView& y,
+                                      const SpmmOptions& options, void* workspace, int64_t workspace_bytes,
+                                      const MatrixView& lora_a) {
+  const bool makes_t = lora_a.data != nullptr;
+  const int64_t rank = makes_t ? lora_a.rows : 0;
+  if (makes_t && (options.lora_down.data != nullptr || options.lora_up.data == nullptr)) {
+    return Status(ErrorCode::kInvalidArgument, "linear: lora_a takes the place of lora_down and needs lora_up");
+  }
+  const Result<int64_t> needed = linear_workspace_bytes(x.rows, x.cols, rank);
+  if (!needed.ok()) return Status(needed.status().code(), "linear: x: " + needed.status().message());
   if (Status status = check_pointer("linear: the workspace", workspace, 16); !status.ok()) return status;
   if (workspace_bytes < needed.value()) {
-    return {ErrorCode::kInvalidArgument, "linear: the workspace must have " + std::to_string(needed.value()) +
-                                             " bytes (got " + std::to_string(workspace_bytes) + ")"};
+    return Status(ErrorCode::kInvalidArgument, "linear: the workspace must have " + std::to_string(needed.value()) +
+                                                   " bytes (got " + std::to_string(workspace_bytes) + ")");
   }
-  const MutableCompressedView compressed = compressed_in(workspace, x.rows, x.cols);
-  const Result<PruneCompressPlan> prune = plan_prune_compress(x, compressed);
-  if (!prune.ok()) return prune.status();
-  if (Status status = check_spmm(read_only(compressed), w, y, options); !status.ok()) return status;
-  // Pruning writes the workspace before the product reads these; y and x are checked by the operations themselves.
-  struct Operand {
-    const char* name;
-    const MatrixView& view;
-  };
-  for (const Operand& operand :
-       {Operand{"w", w}, Operand{"bias", options.bias}, Operand{"lora_down", options.lora_down},
-        Operand{"lora_up", options.lora_up}, Operand{"gate", options.gate}, Operand{"residual", options.residual}}) {
-    if (operand.view.data == nullptr) continue;
-    Status status = check_apart(std::string("linear: the workspace and ") + operand.name, workspace, needed.value(),
-                                operand.view.data, span_bytes(operand.view));
-    if (!status.ok()) return status;
+  const LinearWorkspace parts = divide_workspace(workspace, x.rows, x.cols, rank);
+  LinearSteps steps{parts.compressed, {lora_a, parts.t}, options};
+  if (makes_t) {
+    const Result<PruneLoraPlan> prune = plan_prune_compress_lora(x, steps.compressed, steps.lora);
+    if (!prune.ok()) return prune.status();
+    steps.options.lora_down = read_only(parts.t);
+  } else if (const Result<PruneCompressPlan> prune = plan_prune_compress(x, steps.compressed); !prune.ok()) {
+    return prune.status();
   }
-  return check_apart("linear: y and x", y.data, span_bytes(read_only(y)), x.data, span_bytes(x));
+  if (Status status = check_spmm(read_only(steps.compressed), w, y, steps.options); !status.ok()) return status;
+  if (Status status = check_operands(x, w, y, options, lora_a, workspace, needed.value()); !status.ok()) return status;
+  return steps;
 }
 
 std::string LinearPlan::to_string() const {

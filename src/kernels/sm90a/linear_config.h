@@ -24,11 +24,26 @@ struct LinearCosts {
 };
 inline constexpr LinearCosts kLinearCosts{};
 
-/// Checks everything that linear documents, those of the operations that it is made of included. Pure.
-Status check_linear(const MatrixView& x, const MatrixView& w, const MutableMatrixView& y, const SpmmOptions& options,
-                    void* workspace, int64_t workspace_bytes);
+/// The workspace of one call: compressed activations, then T [m, rank], empty without a rank.
+struct LinearWorkspace {
+  MutableCompressedView compressed;
+  MutableMatrixView t;
+};
 
-/// The workspace of a call that check_linear accepts as compressed activations.
-MutableCompressedView compressed_in(void* workspace, int64_t m, int64_t k);
+/// What a call of linear() does.
+struct LinearSteps {
+  MutableCompressedView compressed;
+  LoraDown lora{};      ///< empty: prune_compress alone
+  SpmmOptions options;  ///< with T, wherever it comes from
+};
+
+/// Checks everything that linear documents, those of the operations that it is made of included, and says where their
+/// results go. Pure.
+Result<LinearSteps> plan_linear_steps(const MatrixView& x, const MatrixView& w, const MutableMatrixView& y,
+                                      const SpmmOptions& options, void* workspace, int64_t workspace_bytes,
+                                      const MatrixView& lora_a);
+
+/// A workspace of linear_workspace_bytes(m, k, rank) bytes.
+LinearWorkspace divide_workspace(void* workspace, int64_t m, int64_t k, int64_t rank);
 
 }  // namespace rtlynx::sm90a

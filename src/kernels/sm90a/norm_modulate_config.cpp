@@ -6,6 +6,8 @@
 
 #include "kernels/sm90a/checks.h"
 #include "kernels/sm90a/prune_compress_config.h"
+#include "kernels/sm90a/prune_lora_config.h"
+#include "kernels/sm90a/spmm_config.h"
 
 namespace rtlynx::sm90a {
 namespace {
@@ -40,10 +42,11 @@ Status check_modulation(const NormModulateOptions& options, int64_t m, int64_t k
 
 /// What is written must not touch what is read, nor another output.
 Status check_memory(const MatrixView& x, const MutableCompressedView& out, const NormModulateOptions& options) {
-  const MatrixView dense = read_only(options.dense);
+  const MatrixView dense = read_only(options.dense), t = read_only(options.lora.t);
   const Piece written[] = {{"out's blocks", out.blocks, compressed_bytes(out.m, out.k).value()},
                            {"out's scale", out.scale, 4 * out.m},
-                           {"dense", dense.data, dense.data == nullptr ? 0 : span_bytes(dense)}};
+                           {"dense", dense.data, dense.data == nullptr ? 0 : span_bytes(dense)},
+                           {"t", t.data, t.data == nullptr ? 0 : span_bytes(t)}};
   struct Operand {
     const char* name;
     const MatrixView& view;
@@ -67,7 +70,51 @@ Status check_memory(const MatrixView& x, const MutableCompressedView& out, const
   return {};
 }
 
+/// The smallest cluster whose CTAs have room for a tile a group, else the largest with room for two tiles.
+Status choose_memory(NormModulatePlan& plan) {
+  const auto k_blocks = static_cast<int>(plan.k / kBlockK);
+  for (const int ctas : {4, kMaxNormCluster}) {
+    const int blocks = (k_blocks + ctas - 1) / ctas;
+    const int least = ctas < kMaxNormCluster ? kNormWantedStages : 2;
+    for (int stages = kNormMaxStages; stages >= least; stages /= 2) {
+      const NormMemory memory = norm_memory(blocks, plan.columns, ctas, stages);
+      if (memory.bytes > kSharedBytesLimit) continue;
+      plan.ctas = ctas;
+      plan.stages = stages;
+      plan.memory = memory;
+      return {};
+    }
+  }
+  return {ErrorCode::kUnsupported, kName + "k = " + std::to_string(plan.k) + " with " + std::to_string(plan.columns) +
+                                       " columns of T does not fit in shared memory; make T of the dense output"};
+}
+
 }  // namespace
+
+NormMemory norm_memory(int blocks, int columns, int ctas, int stages) {
+  NormMemory memory;
+  int bytes = 0;
+  const auto take = [&](int size) {
+    const int at = bytes;
+    bytes += (size + 127) / 128 * 128;
+    return at;
+  };
+  constexpr int kPair = 8;
+  memory.stage_bytes = blocks * kNormBlockBytes;
+  memory.stages = take(stages * memory.stage_bytes);
+  memory.lora_a = take(blocks * columns * kBlockK * 2);
+  memory.t = take(kNormGroups * kNormRows * columns * 4);
+  memory.modulation = take(blocks * (kBlockK / 16) * kNormModulationPitch);
+  memory.statistics = take(kNormStatisticsSlots * ctas * kNormRows * kPair);
+  memory.squares = take(kNormGroups * kNormRows * kPair);
+  memory.partial = take(kNormGroups * 2 * kNormGroupWarps * kNormRows * kPair);
+  memory.barriers = take(stages * 16);
+  memory.statistics_barriers = take(kNormStatisticsSlots * 8);
+  memory.output_barriers = take(kNormGroups * 8);
+  memory.lora_barrier = take(8);
+  memory.bytes = bytes;
+  return memory;
+}
 
 Result<NormModulatePlan> plan_norm_modulate(const MatrixView& x, const MutableCompressedView& out,
                                             const NormModulateOptions& options) {
@@ -89,12 +136,18 @@ Result<NormModulatePlan> plan_norm_modulate(const MatrixView& x, const MutableCo
   }
   int64_t images = 1;
   if (Status status = check_modulation(options, out.m, out.k, images); !status.ok()) return status;
+  const LoraDown& lora = options.lora;
+  if (lora.lora_a.data != nullptr || lora.t.data != nullptr) {
+    if (Status status = check_lora_down(kName, lora, out); !status.ok()) return status;
+  }
   if (Status status = check_memory(x, out, options); !status.ok()) return status;
   NormModulatePlan plan;
   plan.m = out.m;
   plan.k = out.k;
-  plan.ctas = (out.m + kBlockRows - 1) / kBlockRows * (kBlockRows / kNormRows);
+  plan.tiles = (out.m + kBlockRows - 1) / kBlockRows * (kBlockRows / kNormRows);
   plan.tokens_per_image = out.m / images;
+  plan.columns = lora.t.data == nullptr ? 0 : lora_columns(lora.t.cols);
+  if (Status status = choose_memory(plan); !status.ok()) return status;
   return plan;
 }
 

@@ -100,12 +100,23 @@ TEST(HopperLinearSizes, AreCheckedForAnyM) {
 TEST(HopperLinearWorkspace, HoldsBlocksAndScale) {
   const int64_t bytes = linear_workspace_bytes(65, 128).value();
   EXPECT_EQ(bytes, 2 * 2 * kBlockBytes + 4 * 65);
-  const MutableCompressedView view = compressed_in(fake(1), 65, 128);
+  const MutableCompressedView view = divide_workspace(fake(1), 65, 128, 0).compressed;
   EXPECT_EQ(view.blocks, fake(1));
   EXPECT_EQ(reinterpret_cast<uintptr_t>(view.scale + 65), reinterpret_cast<uintptr_t>(fake(1)) + bytes);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(view.scale) % 16, 0U);
   EXPECT_EQ(linear_workspace_bytes(0, 64).status().code(), ErrorCode::kInvalidArgument);
   EXPECT_EQ(linear_workspace_bytes(64, 96).status().code(), ErrorCode::kUnsupported);
+}
+
+TEST(HopperLinearWorkspace, HoldsTForFactors) {
+  const int64_t bytes = linear_workspace_bytes(65, 128, 24).value();
+  const LinearWorkspace parts = divide_workspace(fake(1), 65, 128, 24);
+  const auto begin = reinterpret_cast<uintptr_t>(fake(1)), t = reinterpret_cast<uintptr_t>(parts.t.data);
+  EXPECT_GE(t, reinterpret_cast<uintptr_t>(parts.compressed.scale + 65));
+  EXPECT_EQ(t % 16, 0U);
+  EXPECT_EQ(t + 2 * 65 * 24, begin + static_cast<uintptr_t>(bytes));
+  EXPECT_EQ(linear_workspace_bytes(65, 128, 12).status().code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(linear_workspace_bytes(65, 128, 136).status().code(), ErrorCode::kUnsupported);
 }
 
 struct Arguments {
@@ -118,8 +129,19 @@ struct Arguments {
   void* workspace = fake(7);
   int64_t workspace_bytes = linear_workspace_bytes(100, 128).value();
 
-  Status check() const { return check_linear(x, w, y, options, workspace, workspace_bytes); }
+  MatrixView lora_a{};
+
+  Status check() const { return plan_linear_steps(x, w, y, options, workspace, workspace_bytes, lora_a).status(); }
 };
+
+/// The same, with T made while X is pruned.
+Arguments with_factors() {
+  Arguments args;
+  args.options.lora_down = {};
+  args.lora_a = {fake(5), 64, 128, 128, DType::kBF16};
+  args.workspace_bytes = linear_workspace_bytes(100, 128, 64).value();
+  return args;
+}
 
 TEST(HopperLinearChecks, AcceptWhatIsDocumented) {
   Arguments args;
@@ -127,6 +149,33 @@ TEST(HopperLinearChecks, AcceptWhatIsDocumented) {
   args.options = {.use_scale = false};
   args.workspace_bytes += 1;
   EXPECT_TRUE(args.check().ok()) << args.check().to_string();
+}
+
+TEST(HopperLinearChecks, TakeFactorsInsteadOfT) {
+  const Arguments args = with_factors();
+  const Result<LinearSteps> steps =
+      plan_linear_steps(args.x, args.w, args.y, args.options, args.workspace, args.workspace_bytes, args.lora_a);
+  ASSERT_TRUE(steps.ok()) << steps.status().to_string();
+  EXPECT_EQ(steps.value().lora.lora_a.data, args.lora_a.data);
+  EXPECT_EQ(steps.value().options.lora_down.data, steps.value().lora.t.data);
+  EXPECT_EQ(steps.value().options.lora_down.cols, 64);
+
+  const auto code = [](auto change) {
+    Arguments changed = with_factors();
+    change(changed);
+    return changed.check().code();
+  };
+  using A = Arguments;
+  const ErrorCode bad = ErrorCode::kInvalidArgument;
+  EXPECT_EQ(code([](A& a) { a.options.lora_down = {fake(9), 100, 64, 64, DType::kBF16}; }), bad) << "T twice";
+  EXPECT_EQ(code([](A& a) { a.options.lora_up = {}; }), bad);
+  EXPECT_EQ(code([](A& a) { --a.workspace_bytes; }), bad) << "no room for T";
+  EXPECT_EQ(code([](A& a) { a.lora_a.data = fake(7); }), bad) << "in the workspace";
+  EXPECT_EQ(code([](A& a) { a.lora_a.data = static_cast<char*>(fake(5)) + 8; }), bad);
+  EXPECT_EQ(code([](A& a) { a.lora_a.rows = 12; }), ErrorCode::kUnsupported);
+  EXPECT_EQ(code([](A& a) { a.lora_a.rows = 56; }), bad) << "lora_up has 64";
+  EXPECT_EQ(code([](A& a) { a.lora_a.cols = 64; }), bad);
+  EXPECT_EQ(code([](A& a) { a.lora_a.data = fake(3); }), bad) << "y";
 }
 
 TEST(HopperLinearChecks, RefuseTheRest) {

@@ -12,8 +12,11 @@ struct NormInputs {
   float eps = 1e-6f;
 };
 
-/// y in bf16, with every operation and sum in the order that norm_modulate_config.h promises.
-HostMatrix norm_modulate_in_kernel_order(const NormInputs& in);
+/// y in bf16, with every operation and sum in the order that norm_modulate_config.h promises for clusters of `ctas`.
+HostMatrix norm_modulate_in_kernel_order(const NormInputs& in, int ctas);
+
+/// The scales of y's rows in that order.
+std::vector<float> norm_scales_in_kernel_order(const HostMatrix& y, int ctas);
 
 /// The first element of `y` that is further from fp64's than rounding allows, described; "" if none.
 std::string check_norm_modulate(const NormInputs& in, const HostMatrix& y);

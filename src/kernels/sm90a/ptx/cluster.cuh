@@ -18,9 +18,37 @@ __device__ __forceinline__ int thread_now() {
   return thread;
 }
 
+__device__ __forceinline__ uint32_t cluster_size() {
+  uint32_t ctas;
+  asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(ctas));
+  return ctas;
+}
+
 /// All threads of all CTAs of the cluster.
 __device__ __forceinline__ void cluster_sync() {
   asm volatile("barrier.cluster.arrive;\n barrier.cluster.wait;" ::: "memory");
+}
+
+/// The address of this shared memory in CTA `cta` of the cluster, for store_pair_in_cluster.
+__device__ __forceinline__ uint32_t address_in_cluster(uint32_t shared, uint32_t cta) {
+  uint32_t address;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared), "r"(cta));
+  return address;
+}
+
+/// 8 bytes to a CTA's shared memory; 8 are counted at `barrier`, of the same CTA.
+__device__ __forceinline__ void store_pair_in_cluster(uint32_t address, float2 value, uint32_t barrier) {
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(address),
+               "f"(value.x), "f"(value.y), "r"(barrier)
+               : "memory");
+}
+
+/// The two halves of cluster_sync(): what a thread did before it arrives is seen by those that have waited.
+__device__ __forceinline__ void cluster_arrive() {
+  asm volatile("barrier.cluster.arrive;" ::: "memory");
+}
+__device__ __forceinline__ void cluster_wait() {
+  asm volatile("barrier.cluster.wait;" ::: "memory");
 }
 
 /// Gives registers back (down) or takes them (up); by all warps of a warpgroup, counts in multiples of 8.

@@ -122,5 +122,10 @@ __device__ __forceinline__ float2 load_shared_pair(uint32_t shared) {
 __device__ __forceinline__ void store_shared(uint32_t shared, uint32_t word) {
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(shared), "r"(word) : "memory");
 }
+__device__ __forceinline__ void store_shared(uint32_t shared, const uint4& words) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(shared), "r"(words.x), "r"(words.y), "r"(words.z),
+               "r"(words.w)
+               : "memory");
+}
 
 }  // namespace rtlynx::sm90a::ptx

@@ -110,7 +110,8 @@ class ShapeBench {
       std::printf("   %-28s %5.0f cycles a step of the busiest CTA, epilogues included\n", tile_name(tile).c_str(),
                   cycles_per_step(tile));
     }
-    for (const char* name : {"prune_compress", "norm+modulate -> 2:4"}) {
+    for (const char* name :
+         {"prune_compress", "prune_compress, T", "norm+modulate -> 2:4", "norm+modulate -> 2:4, T"}) {
       if (!has(name) || !has("copy")) continue;
       std::printf("   %s moves %.1f MB at %.2f TB/s, %.0f %% of what a copy of as many bytes reaches\n", name,
                   moved_bytes() * 1e-6, moved_bytes() / seconds_of(name) * 1e-12,
@@ -156,15 +157,18 @@ class ShapeBench {
   std::size_t copy_bytes() const { return static_cast<std::size_t>(moved_bytes() / 2); }
 
   void prune() { require(sm90a::prune_compress(x_->view(), a_, nullptr)); }
+  void prune_with_t() {
+    require(sm90a::prune_compress_lora(x_->view(), a_, {lora_a_->view(), lora_down_->mutable_view()}, nullptr));
+  }
   void multiply(const sm90a::SpmmOptions& options) {
     require(sm90a::spmm(read_only(a_), w_->view(), d_.mutable_view(), options, nullptr));
   }
 
-  void normalize(const MutableMatrixView& dense) {
+  void normalize(const MutableMatrixView& dense, const sm90a::LoraDown& lora = {}) {
     MatrixView scale = modulation_->view(), shift = scale;
     scale.rows = shift.rows = 1;
     shift.data = modulation_->data() + shape_.k;
-    const sm90a::NormModulateOptions options{.scale = scale, .shift = shift, .dense = dense};
+    const sm90a::NormModulateOptions options{.scale = scale, .shift = shift, .dense = dense, .lora = lora};
     require(sm90a::norm_modulate_prune_compress(x_->view(), a_, options, nullptr));
   }
 
@@ -211,10 +215,19 @@ class ShapeBench {
       down_.run();
       multiply(everything);
     });
+    add("prune_compress, T", [this] { prune_with_t(); });
+    add("linear, rank 64, bias, T fused", [this, everything] {
+      prune_with_t();
+      multiply(everything);
+    });
     add_outputs();
     if (shape_.k <= sm90a::kNormMaxK) {
       add("norm+modulate -> 2:4", [this] { normalize({}); });
       add("norm+modulate -> 2:4 + dense", [this] { normalize(x_copy_.mutable_view()); });
+      // Wider rows leave no room for L_A.
+      if (shape_.k <= 8192) {
+        add("norm+modulate -> 2:4, T", [this] { normalize({}, {lora_a_->view(), lora_down_->mutable_view()}); });
+      }
     }
     if (shape_.k % 128 == 0) {
       fp8_ = std::make_unique<Fp8Bench>(shape_, Fp8Bench::Operands{*x_, *w_, d_, down_, *gate_, everything});

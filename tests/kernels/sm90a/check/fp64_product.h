@@ -36,7 +36,7 @@ inline std::string difference_of_t(const test::HostMatrix& t, const Reference& p
   for (std::size_t i = 0; i < t.bits.size(); ++i) {
     const double value = float_from_bf16(t.bits[i]), expected = product.sum[i];
     const double bound =
-        (static_cast<double>(k) / 128 + 9) * 0x1p-22 * product.magnitude[i] + 0x1.01p-9 * std::abs(expected);
+        (static_cast<double>(k) / 128 + 9) * 0x1p-22 * product.magnitude[i] + 0x1.01p-8 * std::abs(expected);
     const bool good =
         exact ? t.bits[i] == bf16_from_float(static_cast<float>(expected)) : std::abs(value - expected) <= bound;
     if (good) continue;

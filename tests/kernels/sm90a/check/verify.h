@@ -19,6 +19,9 @@ int verify_fp8(bool quick);
 /// The first element of g that is not GELU of y within one rounding to bf16, described; "" if none.
 std::string compare_gelu(const test::HostMatrix& y, const test::HostMatrix& g);
 
+/// The part of verify() for prune_compress_lora.
+int verify_lora(bool quick);
+
 /// The part of verify() for norm_modulate_prune_compress.
 int verify_norm(bool quick);
 
