@@ -8,7 +8,7 @@
 /// Host arithmetic of norm_modulate_prune_compress.
 ///
 /// Work: persistent clusters of 4 or 8 CTAs, one CTA a multiprocessor. A cluster takes tiles of 16 whole rows; each CTA
-/// has a range of their k, and that range of packed L_A in shared memory for good, so that L_A is read once a cluster.
+/// has a range of their k, and that range of L_A in shared memory for good, so that L_A is read once a cluster.
 /// A producer thread brings tiles ahead; four groups of four warps take a tile each, so that one group's statistics and
 /// waiting hide behind the others' arithmetic, and all of it behind the copies. (One tile per CTA with all CTAs
 /// resident at once took 25 us for 4096 x 3072 where copying takes 12: everybody loads, then everybody computes.)
@@ -32,8 +32,8 @@
 /// CTAs from the left.
 ///
 /// Expected at 4096 x 3072: 3.125 bytes an element are 13-14 us; about 85 instructions a group of 4, 12 us beside the
-/// copies; a first tile of 25 KB a CTA before anything can start and the last one's exchange at the end, 2 us: 15-17 us,
-/// and 1 us more with T. Measured: 22 and 32 us (docs/kernels-hopper.md).
+/// copies; a first tile of 25 KB a CTA before anything can start and the last one's exchange at the end, 2 us: 15-17
+/// us, and 1 us more with T. Measured: 22 and 32 us (docs/kernels-hopper.md).
 namespace rtlynx::sm90a {
 
 inline constexpr int kNormRows = 16;  ///< of a tile

@@ -20,8 +20,8 @@
 /// and scale have the same bits.
 ///
 /// Expected at 4096 x 3072, r = 64 on an H100: 25 MB of L_A from L2 beside 25 MB of X and 14 MB written; shared memory
-/// moves 24 KB a block, 190 cycles, 2.7 us in all; about 1 us at the end for the exchange: prune_compress's 13 us + 2-3.
-/// Measured: 25 us, and 134 beside prune_compress's 127 us at 8192 x 12288 (docs/kernels-hopper.md).
+/// moves 24 KB a block, 190 cycles, 2.7 us in all; about 1 us at the end for the exchange: prune_compress's 13 us +
+/// 2-3. Measured: 25 us, and 134 beside prune_compress's 127 us at 8192 x 12288 (docs/kernels-hopper.md).
 namespace rtlynx::sm90a {
 
 inline constexpr int kLoraClusterSize = 4;

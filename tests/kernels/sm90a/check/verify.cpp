@@ -255,8 +255,7 @@ int verify(bool quick) {
   }
   std::printf("spmm: %zu products checked, %d failed\n", cases.size(), spmm_failures);
   std::fflush(stdout);
-  return failures + spmm_failures + verify_lora(quick) + verify_outputs(quick) + verify_norm(quick) +
-         verify_fp8(quick);
+  return failures + spmm_failures + verify_lora(quick) + verify_outputs(quick) + verify_norm(quick) + verify_fp8(quick);
 }
 
 }  // namespace rtlynx::check
