@@ -13,10 +13,6 @@ constexpr double kRopeTheta = 10000.0;
 
 constexpr DoubleStreamBlock::Names kBlockNames = {"norm1.linear", "norm1_context.linear", "ff", "ff_context"};
 
-RopeSettings rope_settings(const FluxTransformerConfig& config) {
-  return {config.axes_dims_rope, kRopeTheta, RopeAngles::kDouble};
-}
-
 /// Text at (0, 0, 0), then the image at (0, row, col). diffusers hands positions over in the embeddings' dtype: exact
 /// up to 256 in bf16.
 RopeTables::Positions positions(at::ScalarType dtype) {
@@ -54,7 +50,7 @@ FluxTransformerConfig FluxTransformerConfig::parse(const io::Config& config) {
 FluxTransformer2DModel::FluxTransformer2DModel(const FluxTransformerConfig& config, Weights& weights)
     : config_(config),
       placement_(weights.placement()),
-      rope_(rope_settings(config), positions(placement_.dtype), placement_.device),
+      rope_(rope_tables(config, placement_)),
       time_text_embed_(weights, "time_text_embed", config.dim(), config.pooled_projection_dim, config.guidance_embeds),
       context_embedder_(weights, "context_embedder", config.joint_attention_dim, config.dim()),
       x_embedder_(weights, "x_embedder", config.in_channels, config.dim()),
@@ -67,6 +63,10 @@ FluxTransformer2DModel::FluxTransformer2DModel(const FluxTransformerConfig& conf
   for (int64_t i = 0; i < config.num_single_layers; ++i) {
     single_blocks_.emplace_back(weights, fmt::format("single_transformer_blocks.{}", i), attention);
   }
+}
+
+RopeTables FluxTransformer2DModel::rope_tables(const FluxTransformerConfig& config, const Placement& placement) {
+  return {{config.axes_dims_rope, kRopeTheta, RopeAngles::kDouble}, positions(placement.dtype), placement.device};
 }
 
 FluxTransformer2DModel FluxTransformer2DModel::load(const std::filesystem::path& folder, const Placement& placement) {

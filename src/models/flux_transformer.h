@@ -70,6 +70,9 @@ class FluxTransformer2DModel : public ObservedModel {
   /// until the model is moved or destroyed.
   std::vector<Linear*> sparse_linears();
 
+  /// The tables of [text, image] that a model of this config and placement uses.
+  static RopeTables rope_tables(const FluxTransformerConfig& config, const Placement& placement);
+
   const FluxTransformerConfig& config() const { return config_; }
   const Placement& placement() const { return placement_; }
 

@@ -16,10 +16,6 @@ constexpr int64_t kMaxPosition = 4096;  // the length of diffusers' tables, on e
 constexpr RmsNormKind kRmsNorm = {1e-6, RmsRounding::kTwice};
 constexpr DoubleStreamBlock::Names kBlockNames = {"img_mod.1", "txt_mod.1", "img_mlp", "txt_mlp"};
 
-RopeSettings rope_settings(const QwenImageTransformerConfig& config) {
-  return {config.axes_dims_rope, kRopeTheta, RopeAngles::kFloat};
-}
-
 int64_t first_text_position(int64_t height, int64_t width) {
   return std::max(height / 2, width / 2);
 }
@@ -74,7 +70,7 @@ QwenImageTransformerConfig QwenImageTransformerConfig::parse(const io::Config& c
 QwenImageTransformer2DModel::QwenImageTransformer2DModel(const QwenImageTransformerConfig& config, Weights& weights)
     : config_(config),
       placement_(weights.placement()),
-      rope_(rope_settings(config), positions, placement_.device),
+      rope_(rope_tables(config, placement_)),
       timestep_embedder_(weights, "time_text_embed.timestep_embedder", kTimestepChannels, config.dim()),
       txt_norm_(weights, "txt_norm", config.joint_attention_dim, kRmsNorm),
       img_in_(weights, "img_in", config.in_channels, config.dim()),
@@ -85,6 +81,11 @@ QwenImageTransformer2DModel::QwenImageTransformer2DModel(const QwenImageTransfor
   for (int64_t i = 0; i < config.num_layers; ++i) {
     blocks_.emplace_back(weights, fmt::format("transformer_blocks.{}", i), kBlockNames, attention);
   }
+}
+
+RopeTables QwenImageTransformer2DModel::rope_tables(const QwenImageTransformerConfig& config,
+                                                    const Placement& placement) {
+  return {{config.axes_dims_rope, kRopeTheta, RopeAngles::kFloat}, positions, placement.device};
 }
 
 QwenImageTransformer2DModel QwenImageTransformer2DModel::load(const std::filesystem::path& folder,

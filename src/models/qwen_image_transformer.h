@@ -72,6 +72,9 @@ class QwenImageTransformer2DModel : public ObservedModel {
   /// The pointers stay valid until the model is moved or destroyed.
   std::vector<Linear*> sparse_linears();
 
+  /// The tables of [text, image] that a model of this config and placement uses.
+  static RopeTables rope_tables(const QwenImageTransformerConfig& config, const Placement& placement);
+
   const QwenImageTransformerConfig& config() const { return config_; }
   const Placement& placement() const { return placement_; }
 

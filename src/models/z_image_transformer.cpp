@@ -75,7 +75,7 @@ struct ZImageTransformer2DModel::Sequences {
 ZImageTransformer2DModel::ZImageTransformer2DModel(const ZImageTransformerConfig& config, Weights& weights)
     : config_(config),
       placement_(weights.placement()),
-      rope_({config.axes_dims, config.rope_theta, RopeAngles::kRoundedDouble}, positions, placement_.device),
+      rope_(rope_tables(config, placement_)),
       t_embedder_(weights, "t_embedder.mlp.0", "t_embedder.mlp.2", kTimestepChannels, 1024, config.adaln_dim()),
       x_embedder_(weights, fmt::format("all_x_embedder.{}-1", config.patch_size), config.token_channels(), config.dim),
       cap_norm_(weights, "cap_embedder.0", config.cap_feat_dim, {config.norm_eps, RmsRounding::kTwice}),
@@ -97,6 +97,10 @@ ZImageTransformer2DModel::ZImageTransformer2DModel(const ZImageTransformerConfig
   for (int64_t i = 0; i < config.n_layers; ++i) {
     layers_.emplace_back(weights, fmt::format("layers.{}", i), settings, true);
   }
+}
+
+RopeTables ZImageTransformer2DModel::rope_tables(const ZImageTransformerConfig& config, const Placement& placement) {
+  return {{config.axes_dims, config.rope_theta, RopeAngles::kRoundedDouble}, positions, placement.device};
 }
 
 ZImageTransformer2DModel ZImageTransformer2DModel::load(const std::filesystem::path& folder,

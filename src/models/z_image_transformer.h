@@ -71,6 +71,10 @@ class ZImageTransformer2DModel : public ObservedModel {
   /// The pointers stay valid until the model is moved or destroyed.
   std::vector<Linear*> sparse_linears();
 
+  /// The tables of [image, its pads, text with pads] that a model of this config and placement uses; a grid's `text`
+  /// counts the pads.
+  static RopeTables rope_tables(const ZImageTransformerConfig& config, const Placement& placement);
+
   const ZImageTransformerConfig& config() const { return config_; }
   const Placement& placement() const { return placement_; }
 

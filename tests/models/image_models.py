@@ -80,3 +80,15 @@ def prune_inputs(model, names):
     """Makes diffusers' own linears read 2:4 activations: the reference of mode "sa"."""
     for name in names:
         model.get_submodule(name).register_forward_pre_hook(lambda _, inputs: (prune_24(inputs[0]),))
+
+
+def rope_table(folder, component, text, height, width, dtype="fp32"):
+    """Complex64 [tokens, channels / 2]."""
+    tensors = {"grid": torch.tensor([text, height, width])}
+    return torch.view_as_complex(run_tensors(folder, "image_parity", f"{component}-rope", tensors, dtype)["output"])
+
+
+def same_rotation(actual, expected):
+    """To the last bits of fp32: an angle rounded elsewhere is off by 1e-5 at position 500."""
+    assert actual.shape == expected.shape
+    return (actual - expected).abs().max() <= 2e-7

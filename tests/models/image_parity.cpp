@@ -1,5 +1,6 @@
 // Runs one component on tensors from a file, for the comparison with diffusers in the test_*_parity.py beside it:
-//   image_parity flux|qwen-image|z-image|vae|scheduler FOLDER INPUT.safetensors OUTPUT.safetensors fp32|bf16 [MODE]
+//   image_parity flux[-rope]|qwen-image[-rope]|z-image[-rope]|vae|scheduler FOLDER INPUT.safetensors OUTPUT.safetensors
+//   fp32|bf16 [MODE]
 // MODE is a transformer's linear mode. The output of a transformer lists its replaceable linears in its metadata.
 
 #include <c10/core/InferenceMode.h>
@@ -97,6 +98,15 @@ TensorFile run_z_image(const Job& job) {
   return result;
 }
 
+/// The rotary table of a grid (text, height, width) as fp32 [tokens, head_dim / 2, 2].
+template <class Model, class Config>
+TensorFile run_rope(const Job& job) {
+  auto tables = Model::rope_tables(Config::parse(io::Config::read(job.folder + "/config.json")), job.placement);
+  const at::Tensor grid = job.input.at("grid");
+  const auto size = [&](int64_t i) { return grid[i].item<int64_t>(); };
+  return {{{"output", at::view_as_real(tables.at({size(0), size(1), size(2)})).clone()}}, {}};
+}
+
 TensorFile run_vae(const Job& job) {
   const auto decoder = models::AutoencoderKlDecoder::load(job.folder, job.placement);
   return {{{"output", decoder.decode(job.floating("latents")).to(at::kFloat)}}, {}};
@@ -121,11 +131,16 @@ TensorFile run_scheduler(const Job& job) {
 }
 
 TensorFile run(const std::string& component, const Job& job) {
-  static const std::map<std::string, TensorFile (*)(const Job&)> kComponents = {{"flux", run_flux},
-                                                                                {"qwen-image", run_qwen_image},
-                                                                                {"z-image", run_z_image},
-                                                                                {"vae", run_vae},
-                                                                                {"scheduler", run_scheduler}};
+  using namespace models;
+  static const std::map<std::string, TensorFile (*)(const Job&)> kComponents = {
+      {"flux", run_flux},
+      {"flux-rope", run_rope<FluxTransformer2DModel, FluxTransformerConfig>},
+      {"qwen-image", run_qwen_image},
+      {"qwen-image-rope", run_rope<QwenImageTransformer2DModel, QwenImageTransformerConfig>},
+      {"z-image", run_z_image},
+      {"z-image-rope", run_rope<ZImageTransformer2DModel, ZImageTransformerConfig>},
+      {"vae", run_vae},
+      {"scheduler", run_scheduler}};
   return kComponents.at(component)(job);
 }
 

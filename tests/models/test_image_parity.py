@@ -14,8 +14,10 @@ from image_models import (
     randomise,
     refuses,
     replaceable_linears,
+    rope_table,
     run,
     run_tensors,
+    same_rotation,
 )
 from parity import largest_error
 
@@ -78,6 +80,17 @@ def test_transformer_fp32(tmp_path, name, batch, text, height, width):
     actual = run_tensors(tmp_path, "image_parity", "flux", {**inputs, "grid": torch.tensor([height, width])})
     assert largest_error(actual["output"], expected) <= 1e-5
     assert actual["same_again"].item() == 1  # the second forward uses the kept rotary table
+
+
+@pytest.mark.parametrize("text, height, width", [(3, 5, 4), (2, 300, 3), (2, 2, 900)])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_transformer_rope(tmp_path, text, height, width, dtype):
+    model = build_transformer(tmp_path)
+    torch_dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    image = FluxPipeline._prepare_latent_image_ids(1, height, width, "cpu", torch_dtype)
+    cos, sin = model.pos_embed(torch.cat([torch.zeros(text, 3, dtype=torch_dtype), image]))
+    expected = torch.complex(cos[:, ::2], sin[:, ::2])
+    assert same_rotation(rope_table(tmp_path, "flux", text, height, width, dtype), expected)
 
 
 @pytest.mark.parametrize("name", ["guidance", "no-guidance"])
