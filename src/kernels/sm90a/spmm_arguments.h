@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/sm90a/spmm_config.h"
+#include "kernels/sm90a/spmm_phases.h"
 
 /// What the kernels of spmm are launched with.
 namespace rtlynx::sm90a {
@@ -38,6 +39,7 @@ struct SpmmArguments {
   uint8_t* out_blocks;   ///< the block of row 0 and D's column 0
   int64_t out_k_blocks;  ///< of the whole output matrix
   float2* squares;       ///< [parts of D, m]
+  SpmmPhaseLog* phases;  ///< null unless RTLYNX_SM90A_PHASES
 };
 
 using SpmmKernel = void (*)(SpmmMaps, SpmmArguments);

@@ -128,11 +128,12 @@ struct TileOrder {
 
   RTLYNX_HOST_DEVICE int count() const { return row_tiles * column_tiles; }
   RTLYNX_HOST_DEVICE Position at(int index) const {
-    const int per_group = group * column_tiles;
-    const int first_row = index / per_group * group;
-    const int rows = row_tiles - first_row < group ? row_tiles - first_row : group;
-    const int in_group = index % per_group;
-    return {first_row + in_group % rows, in_group / rows};
+    // Unsigned: the kernels divide in their main loop, and signed division takes more registers.
+    const auto number = static_cast<unsigned>(index), per_group = static_cast<unsigned>(group * column_tiles);
+    const unsigned first_row = number / per_group * static_cast<unsigned>(group), in_group = number % per_group;
+    const unsigned left = static_cast<unsigned>(row_tiles) - first_row;
+    const unsigned rows = left < static_cast<unsigned>(group) ? left : static_cast<unsigned>(group);
+    return {static_cast<int>(first_row + in_group % rows), static_cast<int>(in_group / rows)};
   }
 };
 

@@ -56,20 +56,30 @@ __device__ __forceinline__ uint32_t to_bf16_pair(float first, float second) {
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
 
-/// x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3): GELU's tanh form by its sigmoid. The exponent is at
-/// most 126 for |x| < 10 and good to four roundings, so the result to 2^-15; more often to 2^-20. tanh.approx would be
-/// one instruction, but its error of 2^-11 stands against 1 + tanh, which vanishes for negative x.
-__device__ __forceinline__ float gelu_tanh(float x) {
+/// `words` holds pairs of bf16 x, then of x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3): GELU's tanh form by
+/// its sigmoid. The exponent is at most 126 for |x| < 10 and good to four roundings, so the result to 2^-15; more often
+/// to 2^-20. tanh.approx would be one instruction, but its error of 2^-11 stands against 1 + tanh, which vanishes for
+/// negative x. Step by step over all words, and volatile to stay so: one after the other each would wait for two
+/// results of the special function unit, some 20 cycles each.
+template <int kCount>
+__device__ __forceinline__ void gelu_pairs(uint32_t (&words)[kCount]) {
   constexpr float kLinear = -2.302208198f, kCubic = -0.1029432397f;  // -2 log2(e) sqrt(2 / pi) {1, 0.044715}
-  const float exponent = __fmul_rn(x, __fmaf_rn(__fmul_rn(x, x), kCubic, kLinear));
-  float power, inverse;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(exponent));
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(__fadd_rn(power, 1.0f)));
-  return __fmul_rn(x, inverse);
-}
-
-__device__ __forceinline__ uint32_t gelu_pair(uint32_t pair) {
-  return to_bf16_pair(gelu_tanh(low_bf16(pair)), gelu_tanh(high_bf16(pair)));
+  float power[2 * kCount];
+  RTLYNX_UNROLL
+  for (int i = 0; i < 2 * kCount; ++i) {
+    const float x = i % 2 == 0 ? low_bf16(words[i / 2]) : high_bf16(words[i / 2]);
+    const float exponent = __fmul_rn(x, __fmaf_rn(__fmul_rn(x, x), kCubic, kLinear));
+    asm volatile("ex2.approx.ftz.f32 %0, %1;" : "=f"(power[i]) : "f"(exponent));
+  }
+  RTLYNX_UNROLL
+  for (int i = 0; i < 2 * kCount; ++i) {
+    asm volatile("rcp.approx.ftz.f32 %0, %1;" : "=f"(power[i]) : "f"(__fadd_rn(power[i], 1.0f)));
+  }
+  RTLYNX_UNROLL
+  for (int i = 0; i < kCount; ++i) {
+    words[i] =
+        to_bf16_pair(__fmul_rn(low_bf16(words[i]), power[2 * i]), __fmul_rn(high_bf16(words[i]), power[2 * i + 1]));
+  }
 }
 
 /// 32 columns of a row vector, from `vector` in shared memory: word j holds columns 8 j + 2 (l % 4) and the next, as
@@ -107,8 +117,8 @@ __device__ __forceinline__ void stage_chunk(const float* sums, uint32_t bias, ui
       const uint32_t pair = add[j % 4 + p / 2];
       const float* of_pair = sums + 4 * j + 2 * p;
       words[p] = to_bf16_pair(__fadd_rn(of_pair[0], low_bf16(pair)), __fadd_rn(of_pair[1], high_bf16(pair)));
-      if constexpr (kGelu) words[p] = gelu_pair(words[p]);
     }
+    if constexpr (kGelu) gelu_pairs(words);
     ptx::store_matrices(matrices_address(staged, j), words);
   }
 }

@@ -52,7 +52,9 @@ __device__ __forceinline__ void load_vectors(const SpmmArguments& args, const Ri
   if (vectors[1] != nullptr) ptx::bulk_load(ring.gate(), vectors[1] + column, columns * 2, ring.vectors_full());
 }
 
-/// One thread: every stage of every tile, the k of the product first, then those of the low-rank branch.
+/// One warp: every stage of every tile, the k of the product first, then those of the low-rank branch. All its lanes
+/// walk the loops and one elected lane issues: then the compiler keeps addresses in uniform registers, whereas in a
+/// branch of a single thread it wraps every copy into a loop over lanes, some 60 cycles each.
 template <int kTile, Epilogue kEpilogue, Format kFormat, SpmmTile kShape>
 __device__ __forceinline__ void produce(const SpmmMaps& maps, const SpmmArguments& args, const Ring<kShape>& ring,
                                         uint32_t rank) {
@@ -66,33 +68,37 @@ __device__ __forceinline__ void produce(const SpmmMaps& maps, const SpmmArgument
 
     for (int k_block = 0; k_block < args.k_blocks; ++k_block) {
       ring.wait_empty(position);
-      const uint32_t full = ring.full(position.stage);
-      ptx::mbarrier_arrive_expect_bytes(full, kShape.weight_bytes() + kShape.value_bytes());
-      ptx::tensor_load_multicast(ring.weight(position.stage) + rank * (kShape.weight_bytes() / kClusterSize),
-                                 &maps.weight, k_block * Operands<kFormat>::kBlockK, column, full, kBothCtas);
-      RTLYNX_UNROLL
-      for (int c = 0; c < kShape.consumers; ++c) {
-        ptx::bulk_load(ring.values(position.stage, c),
-                       block_stream<kFormat>(args, row_block + c) + k_block * int64_t{Operands<kFormat>::kBlockBytes},
-                       kValueBytes, full);
+      if (ptx::elect_lane()) {
+        const uint32_t full = ring.full(position.stage);
+        ptx::mbarrier_arrive_expect_bytes(full, kShape.weight_bytes() + kShape.value_bytes());
+        ptx::tensor_load_multicast(ring.weight(position.stage) + rank * (kShape.weight_bytes() / kClusterSize),
+                                   &maps.weight, k_block * Operands<kFormat>::kBlockK, column, full, kBothCtas);
+        RTLYNX_UNROLL
+        for (int c = 0; c < kShape.consumers; ++c) {
+          ptx::bulk_load(ring.values(position.stage, c),
+                         block_stream<kFormat>(args, row_block + c) + k_block * int64_t{Operands<kFormat>::kBlockBytes},
+                         kValueBytes, full);
+        }
       }
       position.advance();
     }
     // 32 factors of T are 64 bytes a row, just what the kept values of 64 k are; 32 of L_B fill half of W's slot.
     for (int step = 0; step < args.lora_steps; ++step) {
       ring.wait_empty(position);
-      const uint32_t full = ring.full(position.stage);
-      ptx::mbarrier_arrive_expect_bytes(full, kShape.weight_bytes() / 2 + kShape.value_bytes());
-      ptx::tensor_load_multicast(ring.weight(position.stage) + rank * (kShape.weight_bytes() / 2 / kClusterSize),
-                                 &maps.lora_up, step * kLoraStepColumns, column, full, kBothCtas);
-      ptx::tensor_load(ring.values(position.stage, 0), &maps.lora_down, step * kLoraStepColumns, row_block * kBlockRows,
-                       full);
+      if (ptx::elect_lane()) {
+        const uint32_t full = ring.full(position.stage);
+        ptx::mbarrier_arrive_expect_bytes(full, kShape.weight_bytes() / 2 + kShape.value_bytes());
+        ptx::tensor_load_multicast(ring.weight(position.stage) + rank * (kShape.weight_bytes() / 2 / kClusterSize),
+                                   &maps.lora_up, step * kLoraStepColumns, column, full, kBothCtas);
+        ptx::tensor_load(ring.values(position.stage, 0), &maps.lora_down, step * kLoraStepColumns,
+                         row_block * kBlockRows, full);
+      }
       position.advance();
     }
     // Consumers that have handed back this tile's first stage are done with the previous tile's vectors.
     const int steps = args.k_blocks + args.lora_steps;
     if (steps <= kShape.stages) ring.wait_released(position.before(steps));
-    load_vectors<kTile, kEpilogue>(args, ring, rank, tile);
+    if (ptx::elect_lane()) load_vectors<kTile, kEpilogue>(args, ring, rank, tile);
   }
 }
 
@@ -129,6 +135,8 @@ struct Consumer {
   using Multiply = ptx::Wgmma<kShape.columns>;
   using Metadata = typename Operands<kFormat>::Metadata;
   using MetadataGroup = Metadata[kMetadataGroup];
+  /// Whether the next tile is found during the last steps of this one; three warpgroups have no registers for that.
+  static constexpr bool kNextEarly = kShape.consumers == 2;
 
   const SpmmMaps& maps;
   const SpmmArguments& args;
@@ -199,7 +207,7 @@ struct Consumer {
         const int successor = k_block + 2 * kMetadataGroup;
         if (successor < args.k_blocks) {
           load_group(even, tile, successor);
-        } else {
+        } else if constexpr (kNextEarly) {
           load_next();
         }
       }
@@ -222,7 +230,7 @@ struct Consumer {
     if (left > 0) two_groups<true>(k_block);
     ptx::wgmma_wait<0>();
     ring.release(position.previous_stage(), lane);
-    if (left > 0 && left <= kMetadataGroup) load_next();
+    if (!kNextEarly || (left > 0 && left <= kMetadataGroup)) load_next();
   }
 
   /// sums += T L_B, 32 factors a stage; finished at the end.
@@ -280,7 +288,8 @@ struct Consumer {
   __device__ __forceinline__ void run() {
     tile = tile_at(index_of(0));
     load_group(even, tile, 0);
-    for (; index_of(count) < args.order.count(); ++count) {
+    const PhaseClock clock(args.phases);
+    for (;; ++count) {
       RowScales scales;
       if (args.scale != nullptr) scales = load_scales(args.scale, tile.row, args.m);
       multiply([&] {
@@ -290,16 +299,24 @@ struct Consumer {
                                          ring.strip_full(strip));
         }
       });
+      clock.lap(SpmmPhase::kMultiply);
       if (args.scale != nullptr) scale_rows(sums, scales);
       if constexpr (kFormat == Format::kFp8) {
         ptx::mbarrier_wait(ring.vectors_full(), count & 1);
         scale_columns(sums, ring.factors());
       }
       add_low_rank();
+      clock.lap(SpmmPhase::kLowRank);
       finish();
+      clock.lap(SpmmPhase::kFinish);
+      if (index_of(count + 1) >= args.order.count()) break;
       tile = next;
     }
-    if constexpr (!is_compressed(kEpilogue)) {
+    clock.stop();
+    if constexpr (is_compressed(kEpilogue)) {
+      compress_strip<kShape, kEpilogue == Epilogue::kGeluCompressed>(args, ring.staging(threadIdx.x / 32), ring.zeros(),
+                                                                     tile.row, tile.column);
+    } else {
       if (lane % 32 == 0) ptx::store_wait();
     }
   }
@@ -316,15 +333,16 @@ __global__ void __launch_bounds__(kSpmmTiles[kTile].threads(), 1)
   const uint32_t rank = ptx::cluster_rank();
   const int warpgroup = threadIdx.x / 128;
   if (threadIdx.x == 0) ring.init();
-  // Without a bias the epilogues add zeros. With one the copy engine has this memory for itself.
+  // Without a bias the epilogues add zeros. With one the copy engine has its memory for itself.
   if (args.bias == nullptr && threadIdx.x < kShape.columns / 2) ptx::store_shared(ring.bias() + 4 * threadIdx.x, 0);
+  if (is_compressed(kEpilogue) && threadIdx.x < 8) ptx::store_shared(ring.zeros() + 4 * threadIdx.x, 0);
   __syncthreads();
   ptx::cluster_sync();
 
   if (warpgroup == kShape.consumers) {
     ptx::registers_down<kShape.producer_registers>();
-    const int warp = threadIdx.x % 128 / 32;
-    if (threadIdx.x % 128 == 0) produce<kTile, kEpilogue, kFormat>(maps, args, ring, rank);
+    const int warp = __shfl_sync(0xffffffffu, threadIdx.x % 128 / 32, 0);  // which the compiler knows to be uniform
+    if (warp == 0) produce<kTile, kEpilogue, kFormat>(maps, args, ring, rank);
     if constexpr (is_compressed(kEpilogue)) {
       if (warp > 0) compress_strips<kTile, kShape, kEpilogue == Epilogue::kGeluCompressed>(args, ring, rank, warp - 1);
     }

@@ -131,6 +131,9 @@ Status launch(const CompressedView& a, const MatrixView& w, const MatrixView& d,
   args.k_blocks = static_cast<int>(a.k / step_k);
   args.row_blocks = static_cast<int>((a.m + kBlockRows - 1) / kBlockRows);
   args.lora_steps = static_cast<int>((rank + kLoraStepColumns - 1) / kLoraStepColumns);
+#ifdef RTLYNX_SM90A_PHASES
+  args.phases = spmm_phase_log();
+#endif
   cudaLaunchAttribute attribute;
   const cudaLaunchConfig_t config = launch_config(tile, plan.value().clusters, stream, attribute);
   return cuda_status(cudaLaunchKernelEx(&config, kernel_of(format, epilogue, plan.value().tile), maps, args),
@@ -147,6 +150,18 @@ SpmmArguments gate_arguments(int64_t m, const SpmmOptions& options) {
 }
 
 }  // namespace
+
+#ifdef RTLYNX_SM90A_PHASES
+SpmmPhaseLog* spmm_phase_log() {
+  static SpmmPhaseLog* const log = [] {
+    void* memory = nullptr;
+    if (cudaMalloc(&memory, sizeof(SpmmPhaseLog)) != cudaSuccess) return static_cast<SpmmPhaseLog*>(nullptr);
+    cudaMemset(memory, 0, sizeof(SpmmPhaseLog));
+    return static_cast<SpmmPhaseLog*>(memory);
+  }();
+  return log;
+}
+#endif
 
 Status spmm(const CompressedView& a, const MatrixView& w, const MutableMatrixView& d, const SpmmOptions& options,
             Stream stream) {

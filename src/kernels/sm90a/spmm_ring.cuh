@@ -60,6 +60,8 @@ struct Ring {
   __device__ __forceinline__ uint32_t gate() const { return bias() + kShape.vector_bytes(); }
   /// Column factors of FP8, fp32.
   __device__ __forceinline__ uint32_t factors() const { return base + kShape.factors_offset(); }
+  /// 32 bytes of zeros for compressed output, which has no gate.
+  __device__ __forceinline__ uint32_t zeros() const { return gate(); }
   __device__ __forceinline__ uint32_t full(int stage) const { return base + kShape.barriers_offset() + 16 * stage; }
   __device__ __forceinline__ uint32_t empty(int stage) const { return full(stage) + 8; }
   /// A strip's staging holds what its reader waits for (the residual, or the sums to compress).

@@ -11,6 +11,17 @@ __device__ __forceinline__ uint32_t cluster_rank() {
   return rank;
 }
 
+/// True in one lane of a warp that is all here.
+__device__ __forceinline__ bool elect_lane() {
+  uint32_t elected;
+  asm volatile(
+      "{ .reg .pred p;\n"
+      "  elect.sync _|p, 0xffffffff;\n"
+      "  selp.u32 %0, 1, 0, p; }"
+      : "=r"(elected));
+  return elected != 0;
+}
+
 /// threadIdx.x, read anew: what depends on it cannot be computed early and kept in registers.
 __device__ __forceinline__ int thread_now() {
   int thread;

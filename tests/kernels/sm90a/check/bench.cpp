@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "bench_fp8.h"
+#include "bench_phases.h"
 #include "dense_product.h"
 #include "device_compressed.h"
 #include "device_memory.h"
@@ -94,6 +95,13 @@ class ShapeBench {
         const double seconds = watch.seconds();
         if (batch >= kWarmUpBatches) contestant.seconds.push_back(seconds);
       }
+    }
+  }
+
+  /// Where the kernels of spmm spend their cycles, in builds that count them.
+  void print_phases() const {
+    for (const Contestant& contestant : contestants_) {
+      if (contestant.name.rfind("spmm", 0) == 0) check::print_phases(contestant.name, shape_.k, contestant.call);
     }
   }
 
@@ -299,6 +307,7 @@ void bench(const std::string& shapes_path, const std::string& results_path, cons
     ShapeBench bench(shape, properties.multiProcessorCount, only);
     bench.measure(monitor);
     bench.print();
+    bench.print_phases();
     bench.write(out, properties.name);
     for (const auto& contestant : bench.ratios()) logarithms[contestant.first] += std::log(contestant.second);
   }
