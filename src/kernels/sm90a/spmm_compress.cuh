@@ -51,23 +51,24 @@ __device__ __forceinline__ CompressLane compress_lane(const SpmmArguments& args,
   return of_lane;
 }
 
-/// 16 elements of each of the lane's rows, and the step to those of the next chunk.
+/// 16 elements of each of the lane's rows, and the step to those of the next chunk where there is one.
 using LoadedRows = uint4[2][2];
-__device__ __forceinline__ void load_row(CompressLane& of_lane, int half, LoadedRows& loaded) {
+__device__ __forceinline__ void load_row(CompressLane& of_lane, int half, bool more, LoadedRows& loaded) {
   loaded[half][0] = ptx::load_shared(of_lane.staged[half]);
   loaded[half][1] = ptx::load_shared(of_lane.staged[half] ^ 16);
-  of_lane.staged[half] += of_lane.step[half];
+  if (more) of_lane.staged[half] += of_lane.step[half];
 }
 
-/// 64 columns of a strip, loaded before; loads the next ones, or beyond the last ones what lies there.
+/// 64 columns of a strip, loaded before; loads the next ones, and at the end the last ones again.
 template <bool kGelu>
-__device__ __forceinline__ void compress_chunk(CompressLane& of_lane, LoadedRows& loaded, SquareSums (&sums)[2]) {
+__device__ __forceinline__ void compress_chunk(CompressLane& of_lane, bool more, LoadedRows& loaded,
+                                               SquareSums (&sums)[2]) {
   uint32_t metadata = 0;
   RTLYNX_UNROLL
   for (int half = 0; half < 2; ++half) {
     const uint4 &first = loaded[half][0], &second = loaded[half][1];
     uint32_t words[8] = {first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w};
-    load_row(of_lane, half, loaded);
+    load_row(of_lane, half, more, loaded);
     if constexpr (kGelu) gelu_pairs(words);
     metadata |= compress_quarter(words, of_lane.values + half * kLowerRowOffset, sums[half]) << (16 * half);
   }
@@ -85,9 +86,11 @@ __device__ __forceinline__ void compress_strip(const SpmmArguments& args, uint32
   const int columns = args.n - column < kShape.columns ? args.n - column : kShape.columns;
   SquareSums sums[2];
   LoadedRows loaded;
-  for (int half = 0; half < 2; ++half) load_row(of_lane, half, loaded);
+  const int chunks = columns / kStoreColumns;
+  RTLYNX_UNROLL
+  for (int half = 0; half < 2; ++half) load_row(of_lane, half, chunks > 1, loaded);
 #pragma unroll 1
-  for (int chunk = 0; chunk < columns / kStoreColumns; ++chunk) compress_chunk<kGelu>(of_lane, loaded, sums);
+  for (int chunk = 0; chunk < chunks; ++chunk) compress_chunk<kGelu>(of_lane, chunk + 2 < chunks, loaded, sums);
 
   const int lane = static_cast<int>(threadIdx.x % 32), row_of_lane = row + lane / 4;
   const PartRange parts = parts_of_tile(column / kShape.columns, kShape.columns, args.n);
