@@ -2,12 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <optional>
 
 #include "common.h"
 #include "core/file.h"
-#include "evaluation/scenes.h"
 #include "io/adapter.h"
 #include "progress.h"
 
@@ -28,16 +26,6 @@ struct CalibrateFlags {
   int64_t height = 0;
   bool keep_state = false;
 };
-
-std::vector<std::string> read_prompts(const CalibrateFlags& flags) {
-  if (flags.prompt_file.empty()) {
-    return evaluation::scene_prompts(find_scorer(flags.model), static_cast<uint64_t>(flags.scenes.seed),
-                                     flags.scenes.num_prompts);
-  }
-  std::vector<std::string> prompts = read_lines(flags.prompt_file);
-  prompts.resize(std::min(prompts.size(), static_cast<std::size_t>(flags.scenes.num_prompts)));
-  return prompts;
-}
 
 /// Prints the progress of both stages, each with its own bar.
 class CalibrationDisplay {
@@ -68,7 +56,7 @@ void calibrate(const CalibrateFlags& flags) {
   calibration::CalibrationOptions options;
   options.output =
       flags.output.empty() ? model / io::adapter_file_name(flags.rank, name) : std::filesystem::path(flags.output);
-  options.prompts = read_prompts(flags);
+  options.prompts = read_prompts(flags.model, flags.prompt_file, flags.scenes);
   options.seed = static_cast<uint64_t>(flags.scenes.seed);
   options.batch_size = flags.scenes.batch_size;
   options.num_inference_steps = flags.scenes.steps;

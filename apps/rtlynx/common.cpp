@@ -5,10 +5,12 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "calibration/apply_adapter.h"
 #include "core/file.h"
+#include "evaluation/scenes.h"
 #include "io/adapter.h"
 #include "io/safetensors.h"
 #include "io/utf8.h"
@@ -33,9 +35,10 @@ void add_common_options(CLI::App& verb, CommonOptions& options) {
 void add_sparse_options(CLI::App& verb, SparseOptions& options) {
   verb.add_option(
           "--mode", options.mode,
-          "dense; sa: activations pruned 2:4; sa-nc: and scaled to their norm; sa-nc-lora: and the adapter's branch")
+          "dense; sa: activations pruned 2:4; sa-nc: and scaled to their norm; sa-nc-lora: and the adapter's branch; "
+          "sa-nc-lora-sl: but for the linears that the adapter leaves dense")
       ->capture_default_str()
-      ->check(CLI::IsMember({"dense", "sa", "sa-nc", "sa-nc-lora"}));
+      ->check(CLI::IsMember(calibration::model_mode_names()));
   verb.add_option("--adapter", options.adapter,
                   "Adapter file; without it, the one rtlynx-*.safetensors in the model folder");
   verb.add_option("--plan", options.plan,
@@ -105,15 +108,15 @@ pipeline::FluxPipeline load_pipeline(const std::string& model, const CommonOptio
                                      const SparseOptions& sparse) {
   const Placement placement = prepare(common);
   pipeline::FluxPipeline pipeline = pipeline::FluxPipeline::load(model, placement);
-  const LinearMode mode = linear_mode_from_name(sparse.mode);
+  const calibration::ModelMode mode = calibration::model_mode_from_name(sparse.mode);
   const PlanPolicy policy = parse_plan(sparse.plan);
   const auto linears = pipeline.transformer().sparse_linears();
-  if (mode == LinearMode::kSaNcLora) {
+  if (mode.needs_adapter()) {
     const std::filesystem::path path = find_adapter(model, sparse.adapter);
     calibration::apply_adapter(linears, io::read_adapter(path), path.string(), kTransformerClass,
                                transformer_fingerprint(model), mode, policy);
   } else {
-    calibration::set_modes(linears, mode, policy);
+    calibration::set_modes(linears, mode.linear, policy);
   }
   if (common.verbose) {
     fmt::print(stderr, "{}: {} on {}, {} threads, mode {}, plan {}\n", model, common.dtype, common.device,
@@ -155,6 +158,16 @@ std::vector<std::string> read_lines(const std::filesystem::path& path) {
   }
   if (lines.empty()) throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: no prompts in it", path.string()));
   return lines;
+}
+
+std::vector<std::string> read_prompts(const std::string& model, const std::string& prompt_file,
+                                      const SceneOptions& scenes) {
+  if (prompt_file.empty()) {
+    return evaluation::scene_prompts(find_scorer(model), static_cast<uint64_t>(scenes.seed), scenes.num_prompts);
+  }
+  std::vector<std::string> prompts = read_lines(prompt_file);
+  prompts.resize(std::min(prompts.size(), static_cast<std::size_t>(scenes.num_prompts)));
+  return prompts;
 }
 
 int64_t peak_memory_bytes() {

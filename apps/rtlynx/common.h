@@ -62,6 +62,10 @@ std::string read_text(const std::filesystem::path& path, std::size_t max_bytes);
 /// The lines of a UTF-8 text file of at most 16 MiB, without empty ones.
 std::vector<std::string> read_lines(const std::filesystem::path& path);
 
+/// The first prompts of the file; where none is named, scenes that the model's scorer knows.
+std::vector<std::string> read_prompts(const std::string& model, const std::string& prompt_file,
+                                      const SceneOptions& scenes);
+
 /// The greatest resident memory of this process so far, in bytes.
 int64_t peak_memory_bytes();
 

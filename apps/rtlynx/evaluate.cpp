@@ -45,7 +45,7 @@ evaluation::AblationOptions to_options(const EvaluateFlags& flags, const pipelin
   const std::string fingerprint = transformer_fingerprint(flags.model);  // reads the whole transformer
   options.identity = fmt::format("{} {} {}", fingerprint, flags.common.dtype, flags.common.device);
   for (const auto& method : options.methods) {
-    if (method.mode != LinearMode::kSaNcLora) continue;
+    if (!method.mode.needs_adapter() || options.adapter) continue;
     const std::filesystem::path path = find_adapter(flags.model, flags.adapter);
     options.identity += " adapter " + file_hash(path);
     options.adapter = io::read_adapter(path);
@@ -96,7 +96,8 @@ void add_evaluate(CLI::App& app, const std::string& command) {
   verb->footer(
       "Example:\n"
       "  rtlynx evaluate -m models/mini-flux --num-prompts 500 -o out/ablation --sheet out/ablation.png\n"
-      "Writes <output>.md, .csv and .json. Modes: dense; sw: 2:4 weights by magnitude; sa, sa-nc, sa-nc-lora.\n"
+      "Writes <output>.md, .csv and .json. Modes: dense; sw: 2:4 weights by magnitude; sa, sa-nc, sa-nc-lora;\n"
+      "sa-nc-lora-sl: the same adapter, with the linears left dense that 'rtlynx skip' chose.\n"
       "Killed and started again with the same options, it continues after the last finished batch.");
   verb->add_option("-m,--model", flags->model, "Model folder in diffusers' layout")->capture_default_str();
   verb->add_option("--scorer", flags->scorer, "Scorer folder; default: <model>-scorer");

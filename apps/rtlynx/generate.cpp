@@ -4,6 +4,7 @@
 #include <chrono>
 #include <random>
 
+#include "calibration/apply_adapter.h"
 #include "common.h"
 #include "io/png.h"
 #include "progress.h"
@@ -41,7 +42,7 @@ std::string parameters_text(const GenerateFlags& flags, int64_t seed) {
   text += fmt::format("Steps: {}, Guidance: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}, Mode: {}",
                       request.num_inference_steps, request.guidance_scale, request.true_cfg_scale, seed, request.width,
                       request.height, std::filesystem::path(flags.model).filename().string(), flags.sparse.mode);
-  if (flags.sparse.mode == "sa-nc-lora") {
+  if (calibration::model_mode_from_name(flags.sparse.mode).needs_adapter()) {
     text += ", Adapter: " + find_adapter(flags.model, flags.sparse.adapter).filename().string();
   }
   return text + ", Version: RT-Lynx " RTLYNX_VERSION;

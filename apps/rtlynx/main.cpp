@@ -54,6 +54,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   rtlynx::cli::add_generate(app);
   rtlynx::cli::add_calibrate(app);
+  rtlynx::cli::add_skip(app);
   rtlynx::cli::add_evaluate(app, command_line(argc, argv));
   rtlynx::cli::add_inspect(app);
   rtlynx::cli::add_bench(app);

@@ -20,6 +20,7 @@ void add_common_options(CLI::App& verb, CommonOptions& options);
 /// Each adds its subcommand; the work is done in the subcommand's callback, which throws rtlynx::Error.
 void add_generate(CLI::App& app);
 void add_calibrate(CLI::App& app);
+void add_skip(CLI::App& app);
 /// `command`: this process's command line, which stands above the table.
 void add_evaluate(CLI::App& app, const std::string& command);
 void add_inspect(CLI::App& app);

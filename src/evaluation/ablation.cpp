@@ -2,11 +2,11 @@
 
 #include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <numeric>
 
-#include "calibration/apply_adapter.h"
 #include "calibration/state_folder.h"
 #include "linear/sparse_ops.h"
 #include "rtlynx/status.h"
@@ -14,11 +14,18 @@
 namespace rtlynx::evaluation {
 namespace {
 
-const std::array<Method, 5> kMethods = {{{"dense", LinearMode::kDense, false},
-                                         {"sw", LinearMode::kDense, true},
-                                         {"sa", LinearMode::kSa, false},
-                                         {"sa-nc", LinearMode::kSaNc, false},
-                                         {"sa-nc-lora", LinearMode::kSaNcLora, false}}};
+/// The model's modes, and "sw" after the first.
+const std::vector<Method>& all_methods() {
+  static const std::vector<Method> methods = [] {
+    std::vector<Method> all;
+    for (const std::string& name : calibration::model_mode_names()) {
+      all.push_back({name, calibration::model_mode_from_name(name), false});
+    }
+    all.insert(all.begin() + 1, {"sw", LinearMode::kDense, true});
+    return all;
+  }();
+  return methods;
+}
 
 /// Puts the linears into a method's form for one batch, and back.
 class ScopedMethod {
@@ -31,11 +38,11 @@ class ScopedMethod {
         linear->set_weight(prune_24(linear->weight()));
       }
     }
-    if (method.mode == LinearMode::kSaNcLora) {
+    if (method.mode.needs_adapter()) {
       calibration::apply_adapter(linears_, *options.adapter, "the adapter", options.adapter->model_class, "",
                                  method.mode, options.policy);
     } else {
-      calibration::set_modes(linears_, method.mode, options.policy);
+      calibration::set_modes(linears_, method.mode.linear, options.policy);
     }
   }
   ~ScopedMethod() {
@@ -203,7 +210,7 @@ void check(const AblationOptions& options) {
   if (options.num_prompts < 2) refuse(fmt::format("{} prompts: expected at least 2", options.num_prompts));
   if (options.batch_size < 1) refuse(fmt::format("batch size {}: expected at least 1", options.batch_size));
   for (const Method& method : options.methods) {
-    if (method.mode == LinearMode::kSaNcLora && !options.adapter) refuse("mode sa-nc-lora needs an adapter");
+    if (method.mode.needs_adapter() && !options.adapter) refuse(fmt::format("mode {} needs an adapter", method.name));
   }
 }
 
@@ -238,10 +245,12 @@ MethodResult aggregate(const std::string& name, const std::vector<std::vector<Ba
 }  // namespace
 
 Method method_from_name(std::string_view name) {
-  for (const Method& method : kMethods) {
+  std::vector<std::string_view> names;
+  for (const Method& method : all_methods()) {
     if (method.name == name) return method;
+    names.push_back(method.name);
   }
-  throw Error(ErrorCode::kInvalidArgument, fmt::format("mode '{}': expected dense, sw, sa, sa-nc or sa-nc-lora", name));
+  throw Error(ErrorCode::kInvalidArgument, fmt::format("mode '{}': expected one of {}", name, fmt::join(names, ", ")));
 }
 
 AblationResult run_ablation(pipeline::FluxPipeline& pipeline, const Scorer& scorer, const AblationOptions& options,

@@ -8,17 +8,17 @@
 #include <string_view>
 #include <vector>
 
+#include "calibration/apply_adapter.h"
 #include "evaluation/scorer.h"
 #include "io/adapter.h"
-#include "linear/linear.h"
 #include "pipeline/flux_pipeline.h"
 
 namespace rtlynx::evaluation {
 
 /// A row of the table: the linears in a mode, or dense linears on 2:4 weights.
 struct Method {
-  std::string name;  ///< "dense", "sw", "sa", "sa-nc", "sa-nc-lora"
-  LinearMode mode = LinearMode::kDense;
+  std::string name;  ///< "dense", "sw", "sa", "sa-nc", "sa-nc-lora", "sa-nc-lora-sl"
+  calibration::ModelMode mode;
   bool prunes_weights = false;  ///< "sw": weights 2:4 by magnitude, groups along k
 };
 /// Throws Error(kInvalidArgument) that lists the names.
@@ -32,7 +32,7 @@ struct AblationOptions {
   int64_t sheet_columns = 6;    ///< the first pictures of each row are kept for the contact sheet
   pipeline::DenoiseOptions denoise;
   PlanPolicy policy = PlanPolicy::kSparse;
-  std::optional<io::Adapter> adapter;  ///< needed by sa-nc-lora; its fingerprint must have been checked
+  std::optional<io::Adapter> adapter;  ///< needed by sa-nc-lora and -sl; its fingerprint must have been checked
   std::filesystem::path state;         ///< folder of the unfinished run: one file a batch; removed at the end
   std::string identity;  ///< what else decides the pictures (model's fingerprint, dtype): part of the run's identity
 };

@@ -73,7 +73,8 @@ void check_factors(const AdapterLinear& linear, int64_t rank, const std::string&
     const std::string where =
         fmt::format("{}: tensor {}", origin, quote(fmt::format("{}{}", linear.name, factor.suffix)));
     // Both are at most 2^24, so the product fits.
-    const auto wanted = static_cast<std::size_t>(linear.sparse ? factor.rows * factor.cols * 2 : 0);
+    const bool expected = linear.sparse || linear.has_factors();
+    const auto wanted = static_cast<std::size_t>(expected ? factor.rows * factor.cols * 2 : 0);
     if (factor.bytes->size() != wanted) {
       fail(ErrorCode::kAdapterTensors, where, fmt::format("expected {} bytes, got {}", wanted, factor.bytes->size()));
     }
@@ -91,7 +92,7 @@ void check_linear(const AdapterLinear& linear, int64_t rank, const std::string& 
            fmt::format("k {}, n {}: expected 1 to {}", linear.k, linear.n, kMaxDimension));
     }
   }
-  if (linear.sparse && rank > std::min(linear.k, linear.n)) {
+  if ((linear.sparse || linear.has_factors()) && rank > std::min(linear.k, linear.n)) {
     fail(ErrorCode::kAdapterRank, where, fmt::format("rank {} passes k {} or n {}", rank, linear.k, linear.n));
   }
   check_text(where, "reason", linear.reason);
@@ -141,7 +142,9 @@ json describe(const Adapter& adapter) {
                        {"error_before", linear.error_before},
                        {"error_after", linear.error_after}});
   }
-  return {{"format_version", kAdapterVersion},
+  const bool keeps_factors = std::ranges::any_of(
+      adapter.linears, [](const AdapterLinear& linear) { return !linear.sparse && linear.has_factors(); });
+  return {{"format_version", keeps_factors ? kAdapterVersion : 1},
           {"model_class", adapter.model_class},
           {"fingerprint", adapter.fingerprint},
           {"method", adapter.method},
@@ -168,13 +171,16 @@ AdapterLinear parse_linear(const json& value, const std::string& origin) {
   return linear;
 }
 
-Adapter parse_fields(const Config& description, const std::string& origin) {
-  // The version comes first: what else a newer format holds is not known here.
+int64_t version_of(const Config& description, const std::string& origin) {
   const int64_t version = description.integer("format_version", 1, std::numeric_limits<int64_t>::max());
   if (version > kAdapterVersion) {
     fail(ErrorCode::kAdapterVersion, origin,
          fmt::format("format_version {}, this RT-Lynx reads up to {}", version, kAdapterVersion));
   }
+  return version;
+}
+
+Adapter parse_fields(const Config& description, const std::string& origin) {
   Adapter adapter;
   adapter.model_class = description.text("model_class");
   adapter.fingerprint = description.text("fingerprint");
@@ -191,7 +197,8 @@ Adapter parse_fields(const Config& description, const std::string& origin) {
   return adapter;
 }
 
-Adapter parse_description(const SafetensorsFile& file, const std::string& origin) {
+/// The adapter without its factors, and its format's version.
+std::pair<Adapter, int64_t> parse_description(const SafetensorsFile& file, const std::string& origin) {
   const auto found = file.metadata().find(std::string(kMetadataKey));
   if (found == file.metadata().end()) {
     fail(ErrorCode::kAdapterFormat, origin,
@@ -199,7 +206,10 @@ Adapter parse_description(const SafetensorsFile& file, const std::string& origin
   }
   try {
     const std::string where = fmt::format("{}: metadata {}", origin, quote(kMetadataKey));
-    return parse_fields(Config(parse_json(found->second, where), where), where);
+    const Config description(parse_json(found->second, where), where);
+    // The version comes first: what else a newer format holds is not known here.
+    const int64_t version = version_of(description, where);
+    return {parse_fields(description, where), version};
   } catch (const Error& error) {
     // One code for a malformed description, whether its JSON or a field is at fault.
     const bool malformed = error.code() == ErrorCode::kBadJson || error.code() == ErrorCode::kBadConfig;
@@ -224,7 +234,7 @@ std::vector<std::byte> read_factor(const SafetensorsFile& file, const std::strin
   return bytes;
 }
 
-void read_factors(const SafetensorsFile& file, Adapter& adapter) {
+void read_factors(const SafetensorsFile& file, int64_t version, Adapter& adapter) {
   const std::string origin = file.path().string();
   uint64_t bytes = 0;
   for (const TensorInfo& tensor : file.tensors()) bytes += tensor.end - tensor.begin;
@@ -234,15 +244,17 @@ void read_factors(const SafetensorsFile& file, Adapter& adapter) {
   }
   std::size_t factors = 0;
   for (AdapterLinear& linear : adapter.linears) {
-    if (!linear.sparse) continue;
+    const bool keeps_factors = version > 1 && file.find(linear.name + ".lora_a") != nullptr;
+    if (!linear.sparse && !keeps_factors) continue;
     linear.lora_a = read_factor(file, linear.name + ".lora_a", linear.k, adapter.rank);
     linear.lora_b = read_factor(file, linear.name + ".lora_b", adapter.rank, linear.n);
+    if (!linear.sparse) check_linear(linear, adapter.rank, origin);  // its rank counts only now
     check_factors(linear, adapter.rank, origin);
     factors += 2;
   }
   if (factors != file.tensors().size()) {
     fail(ErrorCode::kAdapterTensors, origin,
-         fmt::format("{} tensors, the sparse linears call for {}", file.tensors().size(), factors));
+         fmt::format("{} tensors, the linears call for {}", file.tensors().size(), factors));
   }
 }
 
@@ -252,7 +264,7 @@ void write_checked(const std::filesystem::path& path, const Adapter& adapter) {
   std::vector<TensorToWrite> tensors;
   for (const AdapterLinear& linear : adapter.linears) {
     check_factors(linear, adapter.rank, origin);
-    if (!linear.sparse) continue;
+    if (!linear.has_factors()) continue;
     for (const Factor& factor : factors_of(linear, adapter.rank)) {
       tensors.push_back(
           {fmt::format("{}{}", linear.name, factor.suffix), DType::kBF16, {factor.rows, factor.cols}, *factor.bytes});
@@ -274,10 +286,10 @@ void write_adapter(const std::filesystem::path& path, const Adapter& adapter) {
 Adapter read_adapter(const std::filesystem::path& path) {
   return or_out_of_memory(path.string(), [&] {
     const SafetensorsFile file = SafetensorsFile::open(path);
-    Adapter adapter = parse_description(file, path.string());
+    auto [adapter, version] = parse_description(file, path.string());
     check_description(adapter, path.string());
-    read_factors(file, adapter);
-    return adapter;
+    read_factors(file, version, adapter);
+    return std::move(adapter);
   });
 }
 

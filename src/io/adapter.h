@@ -17,14 +17,17 @@ struct AdapterLinear {
   std::string name;         ///< module path, as Linear::name()
   int64_t k = 0;            ///< inputs
   int64_t n = 0;            ///< outputs
-  bool sparse = true;       ///< the decision; a dense linear has no factors
+  bool sparse = true;       ///< the decision
   std::string reason;       ///< why, for people; at most 4,096 bytes
   double energy_kept = 0;   ///< of the inputs by pruning: sum x~^2 / sum x^2, 0 to 1
   double error_before = 0;  ///< relative squared error of the outputs without the branch, >= 0
   double error_after = 0;   ///< and with it
-  /// bf16, little-endian, row-major: lora_a [k, rank], lora_b [rank, n]; empty where dense.
+  /// bf16, little-endian, row-major: lora_a [k, rank], lora_b [rank, n]. A sparse linear has both. A dense one has both
+  /// where it could run sparse but does too much damage, neither where the branch does not help it.
   std::vector<std::byte> lora_a;
   std::vector<std::byte> lora_b;
+
+  bool has_factors() const { return !lora_a.empty() || !lora_b.empty(); }
 };
 
 /// One adapter file, without torch.
@@ -37,8 +40,9 @@ struct Adapter {
   std::vector<AdapterLinear> linears;                     ///< in the model's order
 };
 
-/// The version that is written; readers refuse newer ones (kAdapterVersion).
-inline constexpr int64_t kAdapterVersion = 1;
+/// The newest version; readers refuse newer ones (kAdapterVersion). Version 2 lets dense linears keep their factors; it
+/// is written where one does, version 1 elsewhere, so that older readers take what they understand.
+inline constexpr int64_t kAdapterVersion = 2;
 
 /// "rtlynx-r64-FLUX.1-dev.safetensors"
 std::string adapter_file_name(int64_t rank, std::string_view model);

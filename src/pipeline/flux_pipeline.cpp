@@ -66,6 +66,7 @@ void check_embeddings(const PromptEmbeddings& embeddings) {
 
 struct FluxPipeline::State {
   FluxComponents parts;
+  StepObserver observer{};
 
   int64_t default_max_sequence_length() const;
   PromptTokens tokenize(const std::string& prompt, int64_t max_sequence_length) const;
@@ -201,6 +202,7 @@ at::Tensor FluxPipeline::denoise(const PromptEmbeddings& prompts, const PromptEm
     for (int64_t i = 0; i < options.num_inference_steps; ++i) {
       const auto input = state_->transformer_input(prompts, latents, scheduler.timestep(sigmas[i]), options);
       const at::Tensor prediction = state_->predict(input, negative, options.true_cfg_scale);
+      if (state_->observer) state_->observer(i, latents, prediction);
       latents = models::FlowMatchEulerScheduler::step(prediction, latents, sigmas[i], sigmas[i + 1]);
       if (!all_finite(latents)) {
         state_->report_non_finite(input, negative, latents, i + 1, options.num_inference_steps);
@@ -212,6 +214,27 @@ at::Tensor FluxPipeline::denoise(const PromptEmbeddings& prompts, const PromptEm
       }
     }
     return latents;
+  });
+}
+
+StepObserver FluxPipeline::set_step_observer(StepObserver observer) {
+  return std::exchange(state_->observer, std::move(observer));
+}
+
+at::Tensor FluxPipeline::predict_velocity(const PromptEmbeddings& prompts, const at::Tensor& latents, int64_t step,
+                                          const DenoiseOptions& asked) {
+  const c10::InferenceMode inference;
+  const DenoiseOptions options = resolved(asked);
+  if (step < 0 || step >= options.num_inference_steps) {
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("step {} of {}, expected 0 to {}", step,
+                                                         options.num_inference_steps, options.num_inference_steps - 1));
+  }
+  expect_rows("as many prompts", prompts.size(), latents.size(0));
+  const auto& scheduler = state_->parts.scheduler;
+  const auto sigmas = scheduler.sigmas(options.num_inference_steps, latents.size(1));
+  const float timestep = scheduler.timestep(sigmas[static_cast<std::size_t>(step)]);
+  return with_torch_errors("predicting a velocity", [&] {
+    return state_->predict(state_->transformer_input(prompts, latents, timestep, options), nullptr, 1.0);
   });
 }
 

@@ -54,6 +54,12 @@ class FluxPipeline {
   /// tensor; kCancelled where `progress` returned false.
   at::Tensor denoise(const PromptEmbeddings& prompts, const PromptEmbeddings* negative, at::Tensor latents,
                      const DenoiseOptions& options, const ProgressCallback& progress = {});
+  /// Of every denoise() from now on. Returns the observer that was there before; an empty one removes it.
+  StepObserver set_step_observer(StepObserver observer);
+  /// What the model predicts in step `step` (from 0) of denoise() for latents that enter it, without guidance against
+  /// a negative prompt: bit by bit the same velocity. kInvalidArgument for a step that the schedule does not have.
+  at::Tensor predict_velocity(const PromptEmbeddings& prompts, const at::Tensor& latents, int64_t step,
+                              const DenoiseOptions& options);
   /// Packed latents to images, one by one through the VAE; `seeds` (N) are only copied into the images.
   std::vector<Image> decode(const at::Tensor& latents, int64_t width, int64_t height,
                             const std::vector<uint64_t>& seeds) const;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <ATen/ATen.h>
+
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -37,5 +39,9 @@ struct Image {
 /// Called after each denoising step with the steps done, the number of steps and the seconds since the first began;
 /// returning false stops the run with Error(kCancelled).
 using ProgressCallback = std::function<bool(int64_t step, int64_t total, double seconds)>;
+
+/// Called in each denoising step, counted from 0, with the packed latents that enter it and the velocity that the model
+/// predicts for them, both [N, tokens, channels].
+using StepObserver = std::function<void(int64_t step, const at::Tensor& latents, const at::Tensor& velocity)>;
 
 }  // namespace rtlynx::pipeline

@@ -278,6 +278,8 @@ TEST(ApplyAdapter, ChecksFirstAndChangesNothingWhenItDoesNotFit) {
   for (Linear* linear : model.linears()) EXPECT_EQ(linear->mode(), LinearMode::kDense);
   adapter.linears.erase(adapter.linears.begin() + 2);
   adapter.linears[0].sparse = false;
+  adapter.linears[0].lora_a.clear();
+  adapter.linears[0].lora_b.clear();
   apply("");
   const std::vector<LinearMode> wanted = {LinearMode::kDense, LinearMode::kSaNcLora, LinearMode::kDense,
                                           LinearMode::kSaNcLora, LinearMode::kSaNcLora};

@@ -28,7 +28,7 @@ def generate(output, *arguments, **kwargs):
 def test_help_teaches_every_verb():
     overview = rtlynx("--help")
     assert overview.returncode == 0
-    for verb in ("generate", "calibrate", "evaluate", "inspect", "bench"):
+    for verb in ("generate", "calibrate", "skip", "evaluate", "inspect", "bench"):
         assert verb in overview.stdout
         text = rtlynx(verb, "--help")
         assert text.returncode == 0
@@ -57,6 +57,81 @@ def test_same_command_same_bytes(tmp_path, mode):
         images.append((tmp_path / name).read_bytes())
     assert images[0] == images[1]
     assert Image.open(tmp_path / "a.png").size == (256, 256)
+
+
+SKIP = ("--num-prompts", 1, "--steps", 2, "--timesteps", 1, "--candidates", 2, "--per-round", 2, "--quiet")
+
+
+@pytest.fixture(scope="module")
+def skipped(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("skip")
+    adapter = folder / "sl.safetensors"
+    result = rtlynx("skip", "-m", MODEL, "--sparse-flops", 0.95, "-o", adapter, "--curve", folder / "curve", *SKIP)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "" and result.stderr == ""
+    return adapter
+
+
+def decisions(adapter):
+    shown = rtlynx("inspect", adapter)
+    assert shown.returncode == 0, shown.stderr
+    rows = [line.split() for line in shown.stdout.splitlines() if "transformer_blocks" in line]
+    return {row[0]: row[3] for row in rows}, shown.stdout
+
+
+def test_skip_writes_decisions_reasons_and_a_curve(skipped):
+    decided, shown = decisions(skipped)
+    assert len(decided) == 66
+    dense = [name for name, decision in decided.items() if decision == "dense"]
+    assert 1 <= len(dense) <= 20
+    assert f"1st of {len(dense)} left dense" in shown
+    assert '"sparse_flops":0.95' in shown
+    curve = [line.split(",") for line in (skipped.parent / "curve.csv").read_text().splitlines()]
+    assert curve[0] == ["choice", "linears_dense", "sparse_flops", "damage_predicted", "damage_measured"]
+    greedy = [row for row in curve if row[0] == "greedy"]
+    assert float(greedy[0][2]) == 1.0 and 0.95 <= float(greedy[-1][2]) < 1
+    assert float(greedy[-1][4]) < float(greedy[0][4])
+    assert greedy[-1][1] == str(len(dense))
+    linears = (skipped.parent / "curve-linears.csv").read_text().splitlines()
+    assert len(linears) == 67
+    assert sum(float(line.split(",")[3]) for line in linears[1:]) == pytest.approx(1, abs=1e-4)
+    assert "<svg" in (skipped.parent / "curve.svg").read_text()
+    assert sorted(p.name for p in skipped.parent.iterdir()) == [
+        "curve-linears.csv", "curve.csv", "curve.svg", "sl.safetensors"
+    ]  # fmt: skip
+
+
+def test_skipped_layers_change_the_picture_in_their_mode_alone(tmp_path, skipped):
+    pictures = {}
+    for name, mode, adapter in (
+        ("all", "sa-nc-lora", ()),
+        ("still all", "sa-nc-lora", ("--adapter", skipped)),
+        ("skipped", "sa-nc-lora-sl", ("--adapter", skipped)),
+        ("again", "sa-nc-lora-sl", ("--adapter", skipped)),
+    ):
+        result = generate(tmp_path / "a.png", "--mode", mode, "--plan", "sparse", *adapter)
+        assert result.returncode == 0, result.stderr
+        pictures[name] = Image.open(tmp_path / "a.png").tobytes()
+    assert pictures["all"] == pictures["still all"]
+    assert pictures["skipped"] == pictures["again"]
+    assert pictures["skipped"] != pictures["all"]
+    text = Image.open(tmp_path / "a.png").text["parameters"]
+    assert "Mode: sa-nc-lora-sl" in text and "Adapter: sl.safetensors" in text
+
+
+def test_skipping_needs_an_adapter_with_a_choice(tmp_path):
+    result = generate(tmp_path / "a.png", "--mode", "sa-nc-lora-sl")
+    assert result.returncode == 2
+    assert "rtlynx skip" in result.stderr
+    assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("share", ["0", "1.5", "nan"])
+def test_a_share_that_is_none_is_refused(tmp_path, share):
+    result = rtlynx("skip", "-m", MODEL, "--sparse-flops", share, "-o", tmp_path / "a.safetensors", *SKIP)
+    assert result.returncode == 2
+    assert "of the FLOPs sparse" in result.stderr
+    assert not (tmp_path / "a.safetensors").exists()
 
 
 def test_modes_and_seeds_change_the_picture(tmp_path):

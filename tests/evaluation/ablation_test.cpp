@@ -81,7 +81,9 @@ TEST_F(Ablation, WrongOptionsAreRefused) {
   expect_refused("1 prompts", [](auto& o) { o.num_prompts = 1; });
   expect_refused("batch size", [](auto& o) { o.batch_size = 0; });
   expect_refused("adapter", [](auto& o) { o.methods.push_back(method_from_name("sa-nc-lora")); });
-  expect_error(ErrorCode::kInvalidArgument, {"sa-nc-lora"}, [] { method_from_name("lora"); });
+  expect_refused("sa-nc-lora-sl needs", [](auto& o) { o.methods.push_back(method_from_name("sa-nc-lora-sl")); });
+  expect_error(ErrorCode::kInvalidArgument, {"dense, sw, sa, sa-nc, sa-nc-lora, sa-nc-lora-sl"},
+               [] { method_from_name("lora"); });
 }
 
 AblationResult two_rows() {

@@ -71,6 +71,35 @@ TEST(Adapter, RoundTrips) {
   EXPECT_EQ(slurp(folder / "again"), slurp(path));
 }
 
+TEST(Adapter, DenseLinearsMayKeepTheirFactorsInVersion2) {
+  const TemporaryFolder folder;
+  Adapter written = good_adapter();
+  const auto version_of = [&](const std::string& name) {
+    write_adapter(folder / name, written);
+    const SafetensorsFile file = SafetensorsFile::open(folder / name);
+    return parse_json(file.metadata().at("rtlynx"), "rtlynx").at("format_version").get<int>();
+  };
+  EXPECT_EQ(version_of("one"), 1) << "readers of version 1 take what they understand";
+  written.linears[0].sparse = false;
+  EXPECT_EQ(version_of("two"), 2);
+  const Adapter read = read_adapter(folder / "two");
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(read.linears[i].sparse, i == 2);
+    EXPECT_EQ(read.linears[i].has_factors(), i != 1);
+    EXPECT_EQ(read.linears[i].lora_a, written.linears[i].lora_a);
+    EXPECT_EQ(read.linears[i].lora_b, written.linears[i].lora_b);
+  }
+  write_adapter(folder / "again", read);
+  EXPECT_EQ(slurp(folder / "again"), slurp(folder / "two"));
+
+  written.linears[0].lora_b.clear();
+  expect_error(ErrorCode::kAdapterTensors, {"blocks.1.to_q.lora_b"}, [&] { write_adapter(folder / "c", written); });
+  written = good_adapter();
+  written.linears[0].sparse = false;
+  written.rank = 7;
+  expect_error(ErrorCode::kAdapterRank, {"rank 7"}, [&] { write_adapter(folder / "c", written); });
+}
+
 TEST(Adapter, WriterRefusesWhatTheReaderWould) {
   const TemporaryFolder folder;
   const auto path = folder / "a.safetensors";
@@ -85,7 +114,7 @@ TEST(Adapter, WriterRefusesWhatTheReaderWould) {
   refused(ErrorCode::kAdapterRank, "rank 4097", [](Adapter& a) { a.rank = 4097; });
   refused(ErrorCode::kAdapterRank, to_q, [](Adapter& a) { a.rank = 7; });
   refused(ErrorCode::kAdapterTensors, "blocks.1.to_q.lora_a", [](Adapter& a) { a.linears[0].lora_a.pop_back(); });
-  refused(ErrorCode::kAdapterTensors, "blocks.0.to_q.lora_b", [](Adapter& a) { a.linears[1].lora_b.resize(16); });
+  refused(ErrorCode::kAdapterTensors, "blocks.0.to_q.lora_a", [](Adapter& a) { a.linears[1].lora_b.resize(16); });
   refused(ErrorCode::kAdapterFormat, "twice", [](Adapter& a) { a.linears[1].name = a.linears[0].name; });
   refused(ErrorCode::kAdapterFormat, "fingerprint", [](Adapter& a) { a.fingerprint = "0123456789ABCDEF"; });
   refused(ErrorCode::kAdapterFormat, "model_class", [](Adapter& a) { a.model_class = ""; });
@@ -147,7 +176,7 @@ TEST(Adapter, ReaderRefusesSpoiledDescriptions) {
     spoil(spoiled.description);
     spoiled.expect(code, mention);
   };
-  refused(ErrorCode::kAdapterVersion, "format_version 2", [](json& d) { d = {{"format_version", 2}}; });
+  refused(ErrorCode::kAdapterVersion, "format_version 3", [](json& d) { d = {{"format_version", 3}}; });
   refused(ErrorCode::kAdapterFormat, "format_version", [](json& d) { d["format_version"] = 0; });
   refused(ErrorCode::kAdapterFormat, "format_version", [](json& d) { d.erase("format_version"); });
   refused(ErrorCode::kAdapterFormat, "object", [](json& d) { d = json::array(); });
@@ -163,6 +192,7 @@ TEST(Adapter, ReaderRefusesSpoiledDescriptions) {
   refused(ErrorCode::kAdapterFormat, "twice", [](json& d) { d["linears"].push_back(d["linears"][0]); });
   refused(ErrorCode::kAdapterTensors, "blocks.0.to_q.lora_a", [](json& d) { d["linears"][1]["decision"] = "sparse"; });
   refused(ErrorCode::kAdapterTensors, "4 tensors", [](json& d) { d["linears"][0]["decision"] = "dense"; });
+  refused(ErrorCode::kAdapterTensors, "4 tensors", [](json& d) { d["format_version"] = 2, d["linears"].erase(0); });
   refused(ErrorCode::kAdapterRank, "blocks.0.to_k.lora_a", [](json& d) { d["rank"] = 1, d["linears"].erase(0); });
   Spoiled no_json;
   no_json.text = "{\"rank\":";

@@ -115,6 +115,33 @@ TEST_F(FluxPipelineTest, StopsWhenAskedAndWorksAgain) {
   EXPECT_EQ(pipeline_->generate(small())[0].rgb, before[0].rgb);
 }
 
+TEST_F(FluxPipelineTest, AVelocityPredictedAloneIsThatOfTheRun) {
+  const auto embeddings = pipeline_->encode_prompts({"a fox", "an owl"});
+  const DenoiseOptions options = small();
+  std::vector<std::pair<at::Tensor, at::Tensor>> seen;
+  pipeline_->set_step_observer([&](int64_t step, const at::Tensor& latents, const at::Tensor& velocity) {
+    EXPECT_EQ(step, static_cast<int64_t>(seen.size()));
+    seen.emplace_back(latents.clone(), velocity.clone());
+  });
+  const at::Tensor noise = pipeline_->initial_latents({3, 4}, 32, 32);
+  pipeline_->denoise(embeddings, nullptr, noise, options);
+  EXPECT_TRUE(pipeline_->set_step_observer({})) << "the one set above";
+  pipeline_->denoise(embeddings, nullptr, noise, options);
+  ASSERT_EQ(seen.size(), 3U);
+  EXPECT_TRUE(seen[0].first.equal(noise));
+  for (int64_t step = 0; step < 3; ++step) {
+    const auto& [latents, velocity] = seen[static_cast<std::size_t>(step)];
+    EXPECT_TRUE(pipeline_->predict_velocity(embeddings, latents, step, options).equal(velocity)) << step;
+  }
+  EXPECT_FALSE(pipeline_->predict_velocity(embeddings, noise, 1, options).equal(seen[0].second));
+  for (const int64_t step : {-1, 3}) {
+    EXPECT_EQ(code_of([&] { pipeline_->predict_velocity(embeddings, noise, step, options); }),
+              ErrorCode::kInvalidArgument);
+  }
+  EXPECT_EQ(code_of([&] { pipeline_->predict_velocity(embeddings, noise.narrow(0, 0, 1), 0, options); }),
+            ErrorCode::kInvalidArgument);
+}
+
 TEST_F(FluxPipelineTest, ImagesKnowTheirSeedsAndSeedsWrapAround) {
   auto options = small();
   options.num_inference_steps = 1;
