@@ -96,7 +96,7 @@ std::string dots(const Axes& axes, const std::vector<SkipPoint>& curve) {
       drawn = true;
     }
     if (!drawn) continue;
-    svg += dot(kLeft + 290, legend_y - 4) + text_at(kLeft + 300, legend_y, "start", series.label);
+    svg += dot(kLeft + 330, legend_y - 4) + text_at(kLeft + 340, legend_y, "start", series.label);
     legend_y += 14;
   }
   return svg;
