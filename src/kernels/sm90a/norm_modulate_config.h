@@ -31,9 +31,9 @@
 /// The scale's sums of squares are added in the same order as those over x; T's are chains over rising k within a CTA,
 /// CTAs from the left.
 ///
-/// Expected at 4096 x 3072: 3.125 bytes an element are 13-14 us; about 85 instructions a group of 4, 12 us beside the
-/// copies; a first tile of 25 KB a CTA before anything can start and the last one's exchange at the end, 2 us: 15-17
-/// us, and 1 us more with T. Measured: 22 and 32 us (docs/kernels-hopper.md).
+/// Predicted at 4096 x 3072: 3.125 bytes an element are 13-14 us; about 75 instructions a group of 4, 9 us beside the
+/// copies; the first tile and the last exchange 2 us: 15-17 us, and 1 us more with T. Measured: 22 and 32 us; the code
+/// has more instructions than that, 12 us of issue slots (docs/kernels-hopper.md).
 namespace rtlynx::sm90a {
 
 inline constexpr int kNormRows = 16;  ///< of a tile
