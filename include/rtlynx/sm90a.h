@@ -120,8 +120,8 @@ struct NormModulateOptions {
 /// y = norm(x) weight (1 + scale) + shift in fp32, rounded to bf16 once, then out = prune_compress(y) and, if asked,
 /// T = y L_A of the rounded y: what stands before the linears of a DiT's block, in one pass over x [m, k] (kBF16).
 /// Blocks are prune_compress's bit for bit; the scale's sums have an order of their own, with fewer roundings than its.
-/// Every operation and the order of every sum is fixed (norm_modulate_config.h states them). k at most 16384; with T
-/// 12288, 7680 and 4096 for ranks up to 32, 64 and 128, because a cluster holds L_A.
+/// Every operation and the order of every sum is fixed (norm_modulate_config.h states them). k at most 12288; with T
+/// 8192, 5632 and 3584 for ranks up to 32, 64 and 128, because a cluster holds L_A.
 /// Data and rows of all matrices 16-byte aligned. Outputs must not overlap each other nor anything that is read.
 Status norm_modulate_prune_compress(const MatrixView& x, const MutableCompressedView& out,
                                     const NormModulateOptions& options, Stream stream);

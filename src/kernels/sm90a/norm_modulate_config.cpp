@@ -70,13 +70,12 @@ Status check_memory(const MatrixView& x, const MutableCompressedView& out, const
   return {};
 }
 
-/// The smallest cluster whose CTAs have room for a tile a group, else the largest with room for two tiles.
+/// The smallest cluster whose CTAs have room for a tile a group.
 Status choose_memory(NormModulatePlan& plan) {
   const auto k_blocks = static_cast<int>(plan.k / kBlockK);
   for (const int ctas : {4, kMaxNormCluster}) {
     const int blocks = (k_blocks + ctas - 1) / ctas;
-    const int least = ctas < kMaxNormCluster ? kNormWantedStages : 2;
-    for (int stages = kNormMaxStages; stages >= least; stages /= 2) {
+    for (int stages = kNormMaxStages; stages >= kNormLeastStages; stages /= 2) {
       const NormMemory memory = norm_memory(blocks, plan.columns, ctas, stages);
       if (memory.bytes > kSharedBytesLimit) continue;
       plan.ctas = ctas;

@@ -43,12 +43,14 @@ inline constexpr int kNormThreads = 32 * (kNormGroups * kNormGroupWarps + 1);
 inline constexpr int kNormBlockBytes = kNormRows * kBlockK * 2;
 inline constexpr int kNormStatisticsSlots = 2 * kNormGroups;  ///< a group's next statistics may come while it reads
 inline constexpr int kNormMaxStages = 8;                      ///< a power of two, as every number of stages
-inline constexpr int kNormWantedStages = 4;                   ///< a tile for each group
+/// A tile for each group. With fewer, a group would wait for the phase after next of a stage's barrier, and a wait for
+/// a phase passes while the one before it is not over: 2 stages read tiles that had not come.
+inline constexpr int kNormLeastStages = kNormGroups;
 /// Bytes of the factors and shifts of 16 k in shared memory: 16 more than they are, so that a quad's lanes hit
 /// different banks.
 inline constexpr int kNormModulationPitch = 16 * 8 + 16;
 inline constexpr int kMaxNormCluster = 8;
-inline constexpr int kNormMaxK = 16384;
+inline constexpr int kNormMaxK = 12288;
 
 /// The first block of 64 k of CTA `cta`.
 RTLYNX_HOST_DEVICE constexpr int norm_first_block(int k_blocks, int ctas, int cta) {

@@ -233,7 +233,7 @@ class ShapeBench {
       add("norm+modulate -> 2:4", [this] { normalize({}); });
       add("norm+modulate -> 2:4 + dense", [this] { normalize(x_copy_.mutable_view()); });
       // Wider rows leave no room for L_A.
-      if (shape_.k <= 7680) {
+      if (shape_.k <= 5632) {
         add("norm+modulate -> 2:4, T", [this] { normalize({}, {lora_a_->view(), lora_down_->mutable_view()}); });
       }
     }
