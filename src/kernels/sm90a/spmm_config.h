@@ -41,8 +41,8 @@ struct SpmmTile {
   int stages;              ///< of the ring in shared memory, 64 k each
   int consumer_registers;  ///< a thread, after setmaxnreg; the sum over threads must not pass 65536
   int producer_registers;
-  int cycles_per_step;  ///< of one CTA and 64 k, measured (docs/kernels-hopper.md)
-  int cycles_per_tile;  ///< beside the steps: filling the ring, scaling, writing the output
+  int cycles_per_step;                 ///< of one CTA and 64 k, measured (docs/kernels-hopper.md)
+  int cycles_per_tile;                 ///< beside the steps: filling the ring, scaling, writing the output
   int staged_columns = kStoreColumns;  ///< that a consumer warp has shared memory for
   int factor_bytes = 0;                ///< of FP8: the column factors of the tile
 
