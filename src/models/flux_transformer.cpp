@@ -74,12 +74,7 @@ FluxTransformer2DModel FluxTransformer2DModel::load(const std::filesystem::path&
 }
 
 void FluxTransformer2DModel::check(const FluxTransformerInput& input) const {
-  if (input.height < 1 || input.width < 1 || input.hidden_states.dim() != 3 || input.encoder_hidden_states.dim() != 3) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("transformer input: got a grid of {}x{} tokens, hidden_states of {} and "
-                            "encoder_hidden_states of {} dimensions, expected a positive grid and 3 dimensions each",
-                            input.height, input.width, input.hidden_states.dim(), input.encoder_hidden_states.dim()));
-  }
+  expect_token_grid(input.height, input.width, input.hidden_states, input.encoder_hidden_states);
   const int64_t batch = input.hidden_states.size(0);
   expect_shape("hidden_states", input.hidden_states, {batch, input.height * input.width, config_.in_channels});
   expect_shape("encoder_hidden_states", input.encoder_hidden_states,

@@ -94,12 +94,7 @@ QwenImageTransformer2DModel QwenImageTransformer2DModel::load(const std::filesys
 }
 
 void QwenImageTransformer2DModel::check(const QwenImageTransformerInput& input) const {
-  if (input.height < 1 || input.width < 1 || input.hidden_states.dim() != 3 || input.encoder_hidden_states.dim() != 3) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("transformer input: got a grid of {}x{} tokens, hidden_states of {} and "
-                            "encoder_hidden_states of {} dimensions, expected a positive grid and 3 dimensions each",
-                            input.height, input.width, input.hidden_states.dim(), input.encoder_hidden_states.dim()));
-  }
+  expect_token_grid(input.height, input.width, input.hidden_states, input.encoder_hidden_states);
   const int64_t batch = input.hidden_states.size(0);
   const int64_t text_tokens = std::max<int64_t>(input.encoder_hidden_states.size(1), 1);
   const int64_t last_position = first_text_position(input.height, input.width) + text_tokens - 1;

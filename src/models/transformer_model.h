@@ -25,6 +25,10 @@ Model load_transformer(const std::filesystem::path& folder, const Placement& pla
 /// Throws kInvalidArgument unless the input `name` of a transformer is defined and has the expected shape.
 void expect_shape(std::string_view name, const at::Tensor& tensor, at::IntArrayRef expected);
 
+/// Throws kInvalidArgument unless height and width, in image tokens, are positive and both sequences have 3 dimensions.
+void expect_token_grid(int64_t height, int64_t width, const at::Tensor& hidden_states,
+                       const at::Tensor& encoder_hidden_states);
+
 /// Called in order of execution with a module's path, the name of its result ("hidden_states",
 /// "encoder_hidden_states", "temb") and the result.
 using BlockObserver = std::function<void(std::string_view module, std::string_view tensor, const at::Tensor& value)>;

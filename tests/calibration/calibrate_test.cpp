@@ -4,6 +4,7 @@
 
 #include "calibration/apply_adapter.h"
 #include "calibration/units.h"
+#include "tests/calibration/killed_runs.h"
 #include "tests/calibration/toy_model.h"
 #include "tests/core/expect_error.h"
 #include "tests/core/faulty_filesystem.h"
@@ -13,6 +14,7 @@ namespace rtlynx::calibration {
 namespace {
 
 using testing::expect_error;
+using testing::expect_same_bytes_wherever_killed;
 using testing::FaultyFileSystem;
 using testing::slurp;
 using testing::TemporaryFolder;
@@ -139,34 +141,11 @@ TEST(Calibrate, StoppedAtEveryCallbackAndResumedGivesTheSameBytes) {
   EXPECT_EQ(slurp(options.output), wanted);
 }
 
-/// The process dies at the k-th file operation, for every k; the next run finishes the work.
 TEST(Calibrate, KilledAtEveryFileOperationAndResumedGivesTheSameBytes) {
-  const std::string wanted = undisturbed_bytes();
-  bool died = true;
-  int64_t k = 1;
-  for (; died; ++k) {
-    const TemporaryFolder folder;
-    const CalibrationOptions options = options_for(folder / "a.safetensors");
-    died = false;
-    {
-      FaultyFileSystem faulty({.at_call = k, .error = EIO, .and_all_later = true});
-      const ScopedFileSystem scope(faulty);
-      ToyModel model;
-      try {
-        run(model, options);
-      } catch (const Error&) {
-        died = true;
-      }
-    }
-    if (std::filesystem::exists(options.output)) {
-      ASSERT_EQ(slurp(options.output), wanted) << "a complete adapter or none, call " << k;
-    }
+  expect_same_bytes_wherever_killed(undisturbed_bytes(), [](const std::filesystem::path& output) {
     ToyModel model;
-    run(model, options);
-    ASSERT_EQ(slurp(options.output), wanted) << "call " << k;
-    ASSERT_EQ(folder.count(), 1U) << "call " << k;
-  }
-  EXPECT_GT(k, 50) << "the run writes a dozen files";
+    run(model, options_for(output));
+  });
 }
 
 /// A single operation fails (disk full for a moment): an error, and the state stays good.

@@ -4,6 +4,7 @@
 
 #include "calibration/apply_adapter.h"
 #include "calibration/units.h"
+#include "tests/calibration/killed_runs.h"
 #include "tests/calibration/toy_model.h"
 #include "tests/core/expect_error.h"
 #include "tests/core/faulty_filesystem.h"
@@ -13,6 +14,7 @@ namespace rtlynx::calibration {
 namespace {
 
 using testing::expect_error;
+using testing::expect_same_bytes_wherever_killed;
 using testing::FaultyFileSystem;
 using testing::slurp;
 using testing::TemporaryFolder;
@@ -219,32 +221,10 @@ TEST(ChooseSkips, StoppedAnywhereAndResumedGivesTheSameBytesAndLosesOneMeasureme
 }
 
 TEST(ChooseSkips, KilledAtEveryFileOperationAndResumedGivesTheSameBytes) {
-  const std::string wanted = undisturbed_bytes();
-  bool died = true;
-  int64_t k = 1;
-  for (; died; ++k) {
-    const TemporaryFolder folder;
-    const SkipOptions options = options_for(folder / "a.safetensors");
-    died = false;
-    {
-      FaultyFileSystem faulty({.at_call = k, .error = EIO, .and_all_later = true});
-      const ScopedFileSystem scope(faulty);
-      ToyVelocity velocity;
-      try {
-        run(velocity, adapter_with(2), options);
-      } catch (const Error&) {
-        died = true;
-      }
-    }
-    if (std::filesystem::exists(options.output)) {
-      ASSERT_EQ(slurp(options.output), wanted) << "a complete adapter or none, call " << k;
-    }
+  expect_same_bytes_wherever_killed(undisturbed_bytes(), [](const std::filesystem::path& output) {
     ToyVelocity velocity;
-    run(velocity, adapter_with(2), options);
-    ASSERT_EQ(slurp(options.output), wanted) << "call " << k;
-    ASSERT_EQ(folder.count(), 1U) << "call " << k;
-  }
-  EXPECT_GT(k, 50) << "the run writes a dozen files";
+    run(velocity, adapter_with(2), options_for(output));
+  });
 }
 
 TEST(ChooseSkips, WrittenOverItsOwnAdapterAndChosenAgainGivesTheSameBytes) {
